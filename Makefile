@@ -1,0 +1,41 @@
+# Each target is a line or two to a tool that exists; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(CURDIR)/$(VENV)/bin
+export PATH := $(BIN):$(PATH)
+
+# make train DATASET=mnist ARCH=lenet5 EPOCHS=20 …: any option of scripts/train.py in capitals
+OPTIONS = DATASET ARCH WIDTH GATE OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
+GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+# the first run is runs/quickstart; one with options is named after them
+NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/--[a-z_]* //g; s/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
+
+.PHONY: help setup train test lab readme docs bench clean
+
+help:     ## list the targets
+	@grep -E '^[a-z]+: ' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+
+setup: $(VENV)/.ready ## build the virtual environment
+$(VENV)/.ready: settings.ini constraints.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through)
+	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
+
+test: setup ## every notebook, then everything that needs a process of its own
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} nbdev_test --n_workers 1 --do_print
+	pytest -q tests
+
+lab: setup ## JupyterLab on nbs/
+	jupyter lab --notebook-dir nbs
+
+readme: setup ## README.md from nbs/index.ipynb
+	python scripts/make_readme.py
+
+bench: setup ## measure the ratios that the docs state; appends to results/bench.jsonl
+	python scripts/bench.py
+
+clean: ## remove what the targets build, runs/ excepted
+	rm -rf $(VENV) _docs _proc build *.egg-info
