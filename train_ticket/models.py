@@ -5,36 +5,37 @@
 # %% auto #0
 __all__ = ['MODELS', 'register', 'lenet300', 'mlp', 'lenet5', 'cnn', 'build']
 
-# %% ../nbs/03_models.ipynb #799dbc61
-import difflib, math
+# %% ../nbs/03_models.ipynb #034b4da5
+import math
 from torch import nn
+from .gates import pick
 
-# %% ../nbs/03_models.ipynb #c5b2d7b8
+# %% ../nbs/03_models.ipynb #8c04ab07
 MODELS = {}
 def register(make): MODELS[make.__name__] = make; return make
 
-# %% ../nbs/03_models.ipynb #09931fea
+# %% ../nbs/03_models.ipynb #52b826fd
 def _wide(units: int, width: float) -> int: return max(1, round(units*width))
 
-# %% ../nbs/03_models.ipynb #7960bab2
+# %% ../nbs/03_models.ipynb #b7981d05
 def _fully_connected(sizes: list) -> list: # Linear, ReLU, …, Linear
     layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
     return layers[:-1]
 
-# %% ../nbs/03_models.ipynb #afe48801
+# %% ../nbs/03_models.ipynb #567cab59
 @register
 def lenet300(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "LeNet-300-100: 784-300-100-10 (LeCun and others 1998)."
     return nn.Sequential(nn.Flatten(), *_fully_connected([math.prod(in_shape), _wide(300, width), _wide(100, width), classes]))
 
-# %% ../nbs/03_models.ipynb #3997dbd7
+# %% ../nbs/03_models.ipynb #63816493
 @register
 def mlp(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "784-512-256-128-10."
     hidden = [_wide(units, width) for units in (512, 256, 128)]
     return nn.Sequential(nn.Flatten(), *_fully_connected([math.prod(in_shape), *hidden, classes]))
 
-# %% ../nbs/03_models.ipynb #f0a34995
+# %% ../nbs/03_models.ipynb #6f3deb38
 def _flat_features(features: nn.Module, in_shape: tuple) -> int: # numbers per example that a feature extractor gives
     size = in_shape[1:]
     for layer in features:
@@ -45,7 +46,7 @@ def _flat_features(features: nn.Module, in_shape: tuple) -> int: # numbers per e
     if min(size) < 1: raise ValueError(f'images of {in_shape[1]}×{in_shape[2]} are too small for this network')
     return channels*math.prod(size)
 
-# %% ../nbs/03_models.ipynb #9ac94be4
+# %% ../nbs/03_models.ipynb #cd0bb6e3
 @register
 def lenet5(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "LeNet-5: convolutions 6-16 of 5×5, then 120-84-10 (LeCun and others 1998), with ReLU and max-pooling."
@@ -53,7 +54,7 @@ def lenet5(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) 
     features = nn.Sequential(nn.Conv2d(in_shape[0], a, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(a, b, 5), nn.ReLU(), nn.MaxPool2d(2))
     return nn.Sequential(*features, nn.Flatten(), *_fully_connected([_flat_features(features, in_shape), c, d, classes]))
 
-# %% ../nbs/03_models.ipynb #a14df819
+# %% ../nbs/03_models.ipynb #cbf1ae06
 @register
 def cnn(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
         dropout: float = 0., # After the pooling; twice that after the hidden layer. The original's was 0.25
@@ -65,7 +66,7 @@ def cnn(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
     hidden = nn.Linear(_flat_features(features, in_shape), c)
     return nn.Sequential(*features, *drop(dropout), nn.Flatten(), hidden, nn.ReLU(), *drop(2*dropout), nn.Linear(c, classes))
 
-# %% ../nbs/03_models.ipynb #e8cebf24
+# %% ../nbs/03_models.ipynb #e2b6aa81
 def build(
     arch: str, # A key of MODELS
     width: float = 1., # Multiplies every hidden layer
@@ -74,8 +75,5 @@ def build(
     **options, # What else the network takes
 ) -> nn.Module: # dense, freshly initialised; x float [B, *in_shape] → logits [B, classes]
     "A dense reference network by its name; a `ValueError` that offers the nearest names where there is none."
-    if arch not in MODELS:
-        near = difflib.get_close_matches(arch, MODELS, cutoff=.4)
-        raise ValueError(f'unknown architecture {arch!r}: ' + (f'did you mean {" or ".join(near)}? ' if near else '') + f'Known are {", ".join(MODELS)}')
     if not width > 0: raise ValueError(f'width must be above 0, not {width}')
-    return MODELS[arch](width=width, in_shape=tuple(in_shape), classes=classes, **options)
+    return pick(MODELS, arch, 'architecture')(width=width, in_shape=tuple(in_shape), classes=classes, **options)
