@@ -1,0 +1,5 @@
+"Test accuracy of a ticket, without DeepSpeed: python scripts/evaluate.py --ticket runs/quickstart/best.ticket.safetensors"
+import sys
+from train_ticket.infer import main
+
+if __name__ == '__main__': sys.exit(main())

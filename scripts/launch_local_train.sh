@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Train on this machine: scripts/launch_local_train.sh --dataset mnist --arch lenet300 --epochs 10 --name first
+# All GPUs if there are any; otherwise one rank on the CPU. Every argument goes to scripts/train.py.
+# RANKS=2 scripts/launch_local_train.sh … takes another number of ranks; PORT another port than a free one.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+[ -x "$here/../.venv/bin/deepspeed" ] && PATH="$here/../.venv/bin:$PATH"
+command -v deepspeed >/dev/null || { echo "error: deepspeed is not installed here: run 'make setup' first" >&2; exit 2; }
+
+gpus=$( (nvidia-smi --list-gpus 2>/dev/null || true) | wc -l)
+cores=$(nproc)
+if [ "$gpus" -gt 0 ]; then
+  ranks=${RANKS:-$gpus}
+else
+  export DS_ACCELERATOR=cpu
+  ranks=${RANKS:-1}
+fi
+# Ranks on one machine share its cores: two thread pools on the same cores are many times slower than one.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( cores / ranks > 1 ? cores / ranks : 1 ))}
+port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
+
+exec deepspeed --log_level critical --num_accelerators "$ranks" --master_addr 127.0.0.1 --master_port "$port" \
+  "$here/train.py" --deepspeed_config "$here/ds_config.json" "$@"

@@ -1,0 +1,31 @@
+"""README.md from nbs/index.ipynb, without Quarto: python scripts/make_readme.py [--check]
+
+nbdev's processors drop hidden cells and directives; nbconvert writes Markdown; links into nbs/ are made to work from the top.
+"""
+import re, sys
+from pathlib import Path
+from execnb.nbio import read_nb
+from nbconvert import MarkdownExporter
+from nbdev.process import NBProcessor
+from nbdev.processors import FilterDefaults
+import nbformat
+
+top = Path(__file__).resolve().parent.parent
+
+
+def render() -> str:
+    "The text of README.md."
+    processor = NBProcessor(top/'nbs/index.ipynb', procs=FilterDefaults().procs())
+    processor.process()
+    notebook = nbformat.from_dict(processor.nb)
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = re.sub(r'^---\n.*?\n---\n', '', text, flags=re.S)                                  # front matter
+    text = re.sub(r'\]\((?!https?:|#|/)([^)]+)\)', lambda m: f'](nbs/{m[1]})', text)          # links beside index.ipynb
+    text = text.replace('](nbs/../', '](')
+    return '<!-- Generated from nbs/index.ipynb by `make readme`: edit the notebook. -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+
+
+if __name__ == '__main__':
+    readme = top/'README.md'
+    if '--check' in sys.argv: sys.exit(readme.read_text() != render() and 'README.md is not what `make readme` makes of nbs/index.ipynb')
+    readme.write_text(render())
