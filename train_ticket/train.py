@@ -6,10 +6,10 @@
 __all__ = ['KINDS', 'POSITIVE', 'option', 'Config', 'ConfigError', 'check_config', 'make_parser', 'run_folder', 'resolve',
            'deepspeed_settings', 'distributed', 'make_engine', 'evaluate', 'mask_statistics', 'snapshot', 'ticket_path',
            'versions', 'hardware', 'save_checkpoint', 'load_checkpoint', 'keep_records', 'train_epoch', 'prepare',
-           'describe_run', 'fit', 'make_loaders', 'train', 'record_epoch', 'test_batches', 'soft_accuracy', 'close_run',
-           'closing_table', 'main']
+           'describe_run', 'fit', 'make_loaders', 'train', 'record_epoch', 'test_batches', 'soft_accuracy',
+           'command_line', 'close_run', 'closing_table', 'main']
 
-# %% ../nbs/07_train.ipynb #b7d71e7e
+# %% ../nbs/07_train.ipynb #4f297a64
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -30,12 +30,12 @@ from .optim import DECAYS, OPTIMIZERS, LearningRate, make_optimizer, set_lr
 from .prng import STREAMS, seed_key
 from .ticket import TicketError, accuracy, atomic_write, audit, from_model, load_ticket, one_line_error, save_ticket, to_model
 
-# %% ../nbs/07_train.ipynb #5d6b7512
+# %% ../nbs/07_train.ipynb #736c6280
 def option(default, about: str, known=None): # known: the names it can take, where it takes names
     "A field of `Config`: its default, its help, and the values that are allowed."
     return field(default=default, metadata=dict(about=about, known=known))
 
-# %% ../nbs/07_train.ipynb #5a8171d7
+# %% ../nbs/07_train.ipynb #be5bee79
 @dataclass(frozen=True)
 class Config:
     "Everything that decides how a run goes."
@@ -69,15 +69,16 @@ class Config:
     precision: str = option('fp32', 'fp16 needs a GPU', ('fp32', 'bf16', 'fp16'))
     zero: int = option(0, 'ZeRO stage: 0, 1 or 2')
     deepspeed_config: str | None = option(None, 'JSON file of further DeepSpeed settings')
+    record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study: results/NAME.jsonl')
 
-# %% ../nbs/07_train.ipynb #396755cc
+# %% ../nbs/07_train.ipynb #93b431a3
 class ConfigError(ValueError): "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/07_train.ipynb #eb0a1053
+# %% ../nbs/07_train.ipynb #6e69e5f2
 KINDS = dict(arch='architecture', dataset='data set', beta_shape='schedule of β', schedule='learning-rate schedule')   # a field's name for people
 POSITIVE = 'width', 'epochs', 'batch_size', 'score_std', 'beta_start', 'beta_end', 'density'
 
-# %% ../nbs/07_train.ipynb #099e41ca
+# %% ../nbs/07_train.ipynb #cbed9e6c
 def check_config(config: Config) -> Config: # complete: device and learning rate chosen
     "Check a configuration and fill in what depends on the machine; a `ConfigError` where it can't be run."
     try:
@@ -94,18 +95,18 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
     except ValueError as error: raise ConfigError(str(error)) from error
     return config
 
-# %% ../nbs/07_train.ipynb #c5549717
+# %% ../nbs/07_train.ipynb #787e64cc
 def _device(config) -> str: # 'cpu' or 'cuda', able to do what is asked
     device = ('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device == 'cpu' and config.precision == 'fp16': raise ValueError('--precision fp16 needs a GPU; on the CPU use --precision bf16 or fp32')
     return device
 
-# %% ../nbs/07_train.ipynb #14884b9d
+# %% ../nbs/07_train.ipynb #4e0a32cb
 class _Parser(argparse.ArgumentParser):
     def error(self, message): self.exit(2, f'error: {message} ({self.prog} --help lists the options)\n')
 
-# %% ../nbs/07_train.ipynb #06ce8416
+# %% ../nbs/07_train.ipynb #88f51a72
 def make_parser(
     cls=Config, # A dataclass of `option`s
     prog: str = None, # Shown in help
@@ -121,10 +122,10 @@ def make_parser(
         parser.add_argument(f'--{field.name}', help=about.replace('%', '%%'), **how)
     return parser
 
-# %% ../nbs/07_train.ipynb #e9e49b43
+# %% ../nbs/07_train.ipynb #a4f95a95
 def run_folder(config: Config) -> Path: return Path(config.runs)/config.name
 
-# %% ../nbs/07_train.ipynb #f79cd984
+# %% ../nbs/07_train.ipynb #dc276413
 def resolve(
     given: dict, # Settings that were given; the rest take their defaults
 ) -> Config: # checked
@@ -136,12 +137,12 @@ def resolve(
         if saved.exists(): raise ConfigError(f'the run {run_folder(config)} exists: go on with it by --resume, or choose another --name')
         return config
     if not saved.exists(): raise ConfigError(f'there is no run {run_folder(config)} to resume: start it without --resume')
-    try: settings = json.loads(saved.read_text()); other = {key: value for key, value in given.items() if key not in ('resume', 'runs', 'device') and settings[key] != value}
+    try: settings = json.loads(saved.read_text()); other = {key: value for key, value in given.items() if key not in ('resume', 'runs', 'device', 'record') and settings[key] != value}
     except (ValueError, KeyError) as error: raise ConfigError(f'{saved} is not the configuration of a run ({error!r}): start anew under another --name') from error
     if other: raise ConfigError(f'the run {config.name} was started with ' + ', '.join(f'{key} {settings[key]}' for key in other) + ' and resumes with that: leave it out, or start a new run')
-    return check_config(Config(**settings | dict(resume=True, runs=config.runs, device=config.device)))
+    return check_config(Config(**settings | dict(resume=True, runs=config.runs, device=config.device, record=config.record)))
 
-# %% ../nbs/07_train.ipynb #0e2e49a9
+# %% ../nbs/07_train.ipynb #f39eeb85
 def deepspeed_settings(config: Config, world_size: int) -> dict:
     "DeepSpeed's configuration for a run; a `ConfigError` where the file and the run disagree."
     if config.batch_size % world_size: raise ConfigError(f'--batch_size {config.batch_size} does not divide among {world_size} ranks')
@@ -155,7 +156,7 @@ def deepspeed_settings(config: Config, world_size: int) -> dict:
         raise ConfigError(f'{config.deepspeed_config} sets {clash[0]} to {file[clash[0]]}, the command line to {ours[clash[0]]}: take it out of the file')
     return ours | file | dict(zero_optimization=file.get('zero_optimization', {}) | ours['zero_optimization'])
 
-# %% ../nbs/07_train.ipynb #40a96379
+# %% ../nbs/07_train.ipynb #8f9ae0fa
 @contextmanager
 def distributed(device: str):
     "DeepSpeed's process group, from the launcher's environment or for a single process. Yields `deepspeed`, the rank and the number of ranks."
@@ -173,25 +174,32 @@ def distributed(device: str):
         if ours: deepspeed.comm.destroy_process_group()
         os.environ.clear(); os.environ.update(before)
 
-# %% ../nbs/07_train.ipynb #b2ffca0f
+# %% ../nbs/07_train.ipynb #6ffa8ae8
+@contextmanager
+def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complain
+    sys.stderr.flush(); kept = os.dup(2)
+    with open(os.devnull, 'w') as nowhere: os.dup2(nowhere.fileno(), 2)
+    try: yield
+    finally: os.dup2(kept, 2); os.close(kept)
+
+# %% ../nbs/07_train.ipynb #49f36559
 def _import_deepspeed(): # quietly, and without the compilation
-    level = logging.WARNING
-    logging.getLogger('DeepSpeed').setLevel(level)
-    import deepspeed
-    from deepspeed.utils import logger
-    logger.setLevel(level)
+    logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
+    with _silent_stderr(): import deepspeed
+    deepspeed.utils.logger.setLevel(logging.ERROR)
     deepspeed.ops.__compatible_ops__['deepspeed_shm_comm'] = False
     return deepspeed
 
-# %% ../nbs/07_train.ipynb #52a1d01b
+# %% ../nbs/07_train.ipynb #49db43e2
 def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     "The DeepSpeed engine of a network."
     optimizer = make_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_settings(config, world_size))
+    settings = deepspeed_settings(config, world_size)
+    with _silent_stderr(): engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     if world_size == 1 and not config.zero: engine.enable_backward_allreduce = False   # there is nobody to reduce with
     return engine
 
-# %% ../nbs/07_train.ipynb #565af31d
+# %% ../nbs/07_train.ipynb #b145629d
 def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as `ticket.accuracy`
     "Accuracy and loss over all ranks' shares of a split."
     part = accuracy(model, loader)
@@ -201,7 +209,7 @@ def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as
     correct, total, loss = sums.tolist()
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)
 
-# %% ../nbs/07_train.ipynb #ecaeb4fb
+# %% ../nbs/07_train.ipynb #6877ac75
 def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), discretisation_gap
     "What an epoch's record says of the masks."
     layers = gated_layers(model)
@@ -211,16 +219,16 @@ def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), d
     return dict(density=mean(densities.values()) if layers else 1., densities=densities,
                 discretisation_gap=mean([discretisation_gap(layer.gate, layer.scores.detach().float()) for layer in layers.values()]))
 
-# %% ../nbs/07_train.ipynb #d157aa23
+# %% ../nbs/07_train.ipynb #330a0af2
 def snapshot(model: nn.Module, path: Path, **about):
     "Write a network's parameters and persistent buffers as safetensors, with facts about them in the header."
     from safetensors.torch import save
     atomic_write(path, save({name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}, {key: json.dumps(value) for key, value in about.items()}))
 
-# %% ../nbs/07_train.ipynb #75df2791
+# %% ../nbs/07_train.ipynb #5230df27
 def ticket_path(config: Config) -> Path: return run_folder(config)/('best.dense.safetensors' if config.gate == 'none' else 'best.ticket.safetensors')
 
-# %% ../nbs/07_train.ipynb #e5f9b6cf
+# %% ../nbs/07_train.ipynb #8545a313
 def versions() -> dict: # package → version
     "What a record has to say of the software."
     found = dict(python=platform.python_version())
@@ -229,14 +237,14 @@ def versions() -> dict: # package → version
         except PackageNotFoundError: pass
     return found
 
-# %% ../nbs/07_train.ipynb #0d84e785
+# %% ../nbs/07_train.ipynb #d6de002f
 def hardware(device: str) -> str:
     "The processor or the GPU, for a record."
     if device == 'cuda': return torch.cuda.get_device_name()
     names = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')] if os.path.exists('/proc/cpuinfo') else []
     return f'{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
 
-# %% ../nbs/07_train.ipynb #21f7a092
+# %% ../nbs/07_train.ipynb #b51f348b
 def save_checkpoint(engine, run: Path, epoch: int, state: dict, rank: int):
     "Save after `epoch` epochs, then point `latest` at it, then remove older ones. Called by all ranks."
     engine.save_checkpoint(str(run/'checkpoints'), tag=f'epoch{epoch}', client_state=state, save_latest=False)
@@ -245,14 +253,14 @@ def save_checkpoint(engine, run: Path, epoch: int, state: dict, rank: int):
     for old in (run/'checkpoints').glob('epoch*'):
         if old.name != f'epoch{epoch}': shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/07_train.ipynb #8d38cac1
+# %% ../nbs/07_train.ipynb #ee60ad41
 def load_checkpoint(engine, run: Path) -> dict: # the client state: epoch, best, seconds
     "Go back to the last complete checkpoint; where there is none, to the start."
     if not (run/'checkpoints/latest').exists(): return dict(epoch=0, best=-1., best_epoch=0, seconds=0.)
     _, state = engine.load_checkpoint(str(run/'checkpoints'))
     return {key: state[key] for key in ('epoch', 'best', 'best_epoch', 'seconds')}
 
-# %% ../nbs/07_train.ipynb #25925469
+# %% ../nbs/07_train.ipynb #4d7f8cb5
 def keep_records(run: Path, epochs: int):
     "Drop the lines of metrics.jsonl that are newer than the checkpoint."
     path = run/'metrics.jsonl'
@@ -260,7 +268,7 @@ def keep_records(run: Path, epochs: int):
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n') and json.loads(line)['epoch'] <= epochs]
     atomic_write(path, ''.join(lines))
 
-# %% ../nbs/07_train.ipynb #1fed9c72
+# %% ../nbs/07_train.ipynb #6767dde6
 def train_epoch(
     engine, # DeepSpeed's
     gate, # Shared by the network's layers; None in a dense network
@@ -284,7 +292,7 @@ def train_epoch(
         if bar is not None: bar.update()
     return dict(loss=float(loss_sum)/total, accuracy=int(correct)/total)
 
-# %% ../nbs/07_train.ipynb #15e4cd38
+# %% ../nbs/07_train.ipynb #18054d73
 def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) -> SimpleNamespace: # dataset, dense, model, gate
     "The data set and the network of a run."
     dataset = dataset or load_dataset(config.dataset)
@@ -295,7 +303,7 @@ def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) ->
     gate = make_gate(config.gate, config.beta_start, config.beta_end, config.beta_shape, config.score_std)
     return SimpleNamespace(dataset=dataset, dense=dense, gate=gate, model=ticketize(dense, config.seed, gate, config.distribution, config.density))
 
-# %% ../nbs/07_train.ipynb #29d501a0
+# %% ../nbs/07_train.ipynb #c89fe6ff
 def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_model` takes besides the network
     "What a ticket says of the run that it comes from."
     dataset = parts.dataset
@@ -303,7 +311,7 @@ def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_mode
     return arch | dict(normalisation=dict(mean=list(dataset.mean), std=list(dataset.std)), classes=tuple(dataset.classes),
                        training=dict(dataset=dataset.name, gate=config.gate, optimizer=config.optimizer, lr=config.lr, epochs=config.epochs, batch_size=config.batch_size, versions=versions()))
 
-# %% ../nbs/07_train.ipynb #71443cfc
+# %% ../nbs/07_train.ipynb #7b84caf7
 def fit(
     config: Config, # Checked, by `resolve` or `check_config`
     model: nn.Module = None, # A dense network of your own; None: the registry's `config.arch`
@@ -323,7 +331,7 @@ def fit(
         state = train(config, parts, engine, loaders, about, state, deepspeed, rank, world_size)
         if rank == 0: return close_run(config, parts, about, state, world_size)
 
-# %% ../nbs/07_train.ipynb #aeb3423e
+# %% ../nbs/07_train.ipynb #ea6efd6d
 def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -> SimpleNamespace: # train, validation
     "The loaders of a rank."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
@@ -332,12 +340,12 @@ def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -
     return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=Augmentation(shift=config.shift, rotate=config.rotate), **common),
                            validation=make_loader(dataset, 'validation', 1000, backend='resident', **common))
 
-# %% ../nbs/07_train.ipynb #28620f52
+# %% ../nbs/07_train.ipynb #62eee7e7
 def train(config, parts, engine, loaders, about, state, deepspeed, rank, world_size) -> dict: # the state after the last epoch
     "The epochs of a run, from where `state` says."
     rate, steps, run = LearningRate(config.lr, config.schedule, config.warmup), len(loaders.train), run_folder(config)
     last = max(config.epochs*steps - 1, 1)
-    with tqdm(total=config.epochs*steps, initial=state['epoch']*steps, desc=config.name, unit='step', disable=rank > 0, mininterval=.5, dynamic_ncols=True) as bar:
+    with tqdm(total=config.epochs*steps, initial=state['epoch']*steps, desc=config.name, unit='step', mininterval=.5, dynamic_ncols=True, **dict(disable=True) if rank else {}) as bar:
         for epoch in range(state['epoch'], config.epochs):
             start = time.perf_counter()
             loaders.train.set_epoch(epoch); torch.manual_seed((config.seed*1_000_003 + epoch*1009 + rank) % 2**63)
@@ -355,7 +363,7 @@ def train(config, parts, engine, loaders, about, state, deepspeed, rank, world_s
             save_checkpoint(engine, run, epoch + 1, state, rank)
     return state
 
-# %% ../nbs/07_train.ipynb #c8eecc3e
+# %% ../nbs/07_train.ipynb #0cfd7e41
 def record_epoch(config, model, parts, about, record, best):
     "Add an epoch's line to metrics.jsonl; write ticket and scores where it's the best."
     run = run_folder(config)
@@ -365,12 +373,12 @@ def record_epoch(config, model, parts, about, record, best):
     save_ticket(from_model(model, **about | dict(training=about['training'] | facts)), ticket_path(config))
     snapshot(model, run/'best.scores.safetensors', **facts)
 
-# %% ../nbs/07_train.ipynb #b5246476
+# %% ../nbs/07_train.ipynb #4c972549
 def test_batches(dataset: Dataset, device='cpu', batch_size: int = 1000):
     "The batches of the test split that every evaluation uses, so that all get the same count."
     return make_loader(dataset, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/07_train.ipynb #28f38dea
+# %% ../nbs/07_train.ipynb #e92703d7
 def soft_accuracy(config: Config, parts) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch that the best ticket is from."
     from safetensors.torch import load_file
@@ -382,7 +390,14 @@ def soft_accuracy(config: Config, parts) -> float: # 0…1, of the test split
     if parts.gate: parts.gate.beta = beta
     with soft_masks(model): return accuracy(model, test_batches(parts.dataset, next(model.parameters()).device))['accuracy']
 
-# %% ../nbs/07_train.ipynb #18f1bc9a
+# %% ../nbs/07_train.ipynb #bc1b2029
+def command_line(config: Config) -> str:
+    "The command that repeats a run, wherever it was started from."
+    where = 'name', 'runs', 'resume', 'record', 'deepspeed_config'
+    given = [(f.name, getattr(config, f.name)) for f in fields(Config) if f.name not in where and getattr(config, f.name) != f.default]
+    return ' '.join(['python scripts/train.py', *(f'--{key} {value}' for key, value in given)])
+
+# %% ../nbs/07_train.ipynb #d34ce2ff
 def close_run(config: Config, parts, about: dict, state: dict, world_size: int) -> dict:
     "Test the best ticket and write summary.json."
     path, dataset = ticket_path(config), parts.dataset
@@ -398,12 +413,14 @@ def close_run(config: Config, parts, about: dict, state: dict, world_size: int) 
         dense_equivalent_params=sum(p.numel() for p in parts.dense.parameters()), density=ticket.density if ticket.layers else 1.,
         densities={layer.name: layer.density for layer in ticket.layers}, pure=audit(ticket).pure, seconds=state['seconds'],
         images_per_second=steps*min(config.batch_size, len(dataset.train))*config.epochs/state['seconds'], world_size=world_size, device=config.device, hardware=hardware(config.device),
-        ticket=str(path), ticket_bytes=path.stat().st_size, dense_bytes=ticket.dense_bytes, config=asdict(config), command=' '.join(sys.argv),
+        ticket=str(path), ticket_bytes=path.stat().st_size, dense_bytes=ticket.dense_bytes, config=asdict(config), command=command_line(config),
         finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), versions=versions())
     atomic_write(run_folder(config)/'summary.json', json.dumps(summary, indent=1))
+    if config.record:
+        with open(config.record, 'a') as f: f.write(json.dumps({key: value for key, value in summary.items() if key not in ('config', 'ticket')}) + '\n')
     return summary
 
-# %% ../nbs/07_train.ipynb #3f3c0acc
+# %% ../nbs/07_train.ipynb #50047932
 def closing_table(summary: dict) -> str:
     "What a run says at its end."
     s, run = summary, Path(summary['ticket']).parent
@@ -419,7 +436,7 @@ def closing_table(summary: dict) -> str:
     if s['fallback']: rows.insert(0, ('data set', 'the small embedded digits, because MNIST could not be had; these are not MNIST figures'))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
-# %% ../nbs/07_train.ipynb #a929cddf
+# %% ../nbs/07_train.ipynb #47c04b94
 def main(argv=None) -> int: # exit code: 0, 2 for a mistake, 130 for an interruption
     "tt_train: train a strong lottery ticket."
     parser = make_parser(prog='train.py')
