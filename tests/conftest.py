@@ -1,0 +1,33 @@
+"What the tests share: where the data lies, and how to run a script in a process of its own."
+import json, os, subprocess, sys
+from pathlib import Path
+import pytest
+
+top = Path(__file__).resolve().parent.parent
+data = Path(os.environ.get('TRAIN_TICKET_DATA') or top.parent/'shared/data')
+
+
+@pytest.fixture(scope='session')
+def environment():
+    "The environment of a user who has the data, on the CPU."
+    own = {key: value for key, value in os.environ.items() if key not in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
+    found = dict(TRAIN_TICKET_DATA=str(data)) if data.is_dir() else {}
+    return own | found | dict(DS_ACCELERATOR='cpu', GOMP_SPINCOUNT='10000', PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+
+
+@pytest.fixture
+def call(environment, tmp_path):
+    "call(program, *arguments, **environment) → the finished process, run in an empty folder."
+    def run(program, *arguments, timeout=300, **more):
+        command = [str(top/program)] if program.endswith('.sh') else [sys.executable, str(top/program)]
+        return subprocess.run([*command, *map(str, arguments)], cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=timeout)
+    return run
+
+
+@pytest.fixture
+def mnist():
+    if not (data/'mnist').is_dir(): pytest.skip(f'MNIST is not in {data}: set TRAIN_TICKET_DATA')
+
+
+def summary(folder) -> dict: return json.loads((Path(folder)/'summary.json').read_text())
+def losses(folder) -> list: return [json.loads(line)['loss'] for line in (Path(folder)/'metrics.jsonl').open()]
