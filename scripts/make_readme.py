@@ -9,19 +9,22 @@ from nbconvert import MarkdownExporter
 from nbdev.process import NBProcessor
 from nbdev.processors import FilterDefaults
 import nbformat
+from nbformat.v4.rwbase import rejoin_lines
 
 top = Path(__file__).resolve().parent.parent
 
 
 def render() -> str:
     "The text of README.md."
-    processor = NBProcessor(top/'nbs/index.ipynb', procs=FilterDefaults().procs())
+    procs = [proc for proc in FilterDefaults().procs() if getattr(proc, '__name__', type(proc).__name__) not in ('add_links', 'insert_warning', 'FrontmatterProc')]
+    processor = NBProcessor(top/'nbs/index.ipynb', procs=procs)
     processor.process()
-    notebook = nbformat.from_dict(processor.nb)
+    notebook = rejoin_lines(nbformat.from_dict(processor.nb))
+    notebook.metadata.language_info = dict(name='python')
+    for cell in notebook.cells:
+        if cell.source.startswith('#| echo: false'): cell.transient = dict(remove_source=True)
     text, _ = MarkdownExporter().from_notebook_node(notebook)
-    text = re.sub(r'^---\n.*?\n---\n', '', text, flags=re.S)                                  # front matter
     text = re.sub(r'\]\((?!https?:|#|/)([^)]+)\)', lambda m: f'](nbs/{m[1]})', text)          # links beside index.ipynb
-    text = text.replace('](nbs/../', '](')
     return '<!-- Generated from nbs/index.ipynb by `make readme`: edit the notebook. -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 
