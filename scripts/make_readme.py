@@ -21,9 +21,8 @@ def render() -> str:
     processor.process()
     notebook = rejoin_lines(nbformat.from_dict(processor.nb))
     notebook.metadata.language_info = dict(name='python')
-    for cell in notebook.cells:
-        if cell.source.startswith('#| echo: false'): cell.transient = dict(remove_source=True)
     text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = re.sub(r'```python\n#\| echo: false\n.*?\n```\n', '', text, flags=re.S)                # Quarto's way to hide a source
     text = re.sub(r'\]\((?!https?:|#|/)([^)]+)\)', lambda m: f'](nbs/{m[1]})', text)          # links beside index.ipynb
     return '<!-- Generated from nbs/index.ipynb by `make readme`: edit the notebook. -->\n\n' + re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
