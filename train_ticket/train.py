@@ -9,11 +9,11 @@ __all__ = ['KINDS', 'POSITIVE', 'option', 'Config', 'ConfigError', 'check_config
            'describe_run', 'fit', 'make_loaders', 'train', 'record_epoch', 'test_batches', 'soft_accuracy',
            'command_line', 'close_run', 'closing_table', 'main']
 
-# %% ../nbs/07_train.ipynb #987a51cc
+# %% ../nbs/07_train.ipynb #d3a2cdcc
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/07_train.ipynb #273776e3
+# %% ../nbs/07_train.ipynb #ed71c0c9
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -34,12 +34,12 @@ from .optim import DECAYS, OPTIMIZERS, LearningRate, make_optimizer, set_lr
 from .prng import STREAMS, seed_key
 from .ticket import TicketError, accuracy, atomic_write, audit, from_model, load_ticket, one_line_error, save_ticket, to_model
 
-# %% ../nbs/07_train.ipynb #dbb746eb
+# %% ../nbs/07_train.ipynb #385a7cb8
 def option(default, about: str, known=None): # known: the names it can take, where it takes names
     "A field of `Config`: its default, its help, and the values that are allowed."
     return field(default=default, metadata=dict(about=about, known=known))
 
-# %% ../nbs/07_train.ipynb #aee1d1c5
+# %% ../nbs/07_train.ipynb #71b03284
 @dataclass(frozen=True)
 class Config:
     "Everything that decides how a run goes."
@@ -75,14 +75,14 @@ class Config:
     deepspeed_config: str | None = option(None, 'JSON file of further DeepSpeed settings')
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study: results/NAME.jsonl')
 
-# %% ../nbs/07_train.ipynb #d89884f7
+# %% ../nbs/07_train.ipynb #9c543a23
 class ConfigError(ValueError): "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/07_train.ipynb #fef49112
+# %% ../nbs/07_train.ipynb #fbfa372c
 KINDS = dict(arch='architecture', dataset='data set', beta_shape='schedule of β', schedule='learning-rate schedule')   # a field's name for people
 POSITIVE = 'width', 'epochs', 'batch_size', 'score_std', 'beta_start', 'beta_end', 'density'
 
-# %% ../nbs/07_train.ipynb #ed7bce3b
+# %% ../nbs/07_train.ipynb #22e4b549
 def check_config(config: Config) -> Config: # complete: device and learning rate chosen
     "Check a configuration and fill in what depends on the machine; a `ConfigError` where it can't be run."
     try:
@@ -99,18 +99,18 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
     except ValueError as error: raise ConfigError(str(error)) from error
     return config
 
-# %% ../nbs/07_train.ipynb #59b247fe
+# %% ../nbs/07_train.ipynb #5007c931
 def _device(config) -> str: # 'cpu' or 'cuda', able to do what is asked
     device = ('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device == 'cpu' and config.precision == 'fp16': raise ValueError('--precision fp16 needs a GPU; on the CPU use --precision bf16 or fp32')
     return device
 
-# %% ../nbs/07_train.ipynb #fb9638da
+# %% ../nbs/07_train.ipynb #94f54def
 class _Parser(argparse.ArgumentParser):
     def error(self, message): self.exit(2, f'error: {message} ({self.prog} --help lists the options)\n')
 
-# %% ../nbs/07_train.ipynb #1a8660ae
+# %% ../nbs/07_train.ipynb #9bbc7375
 def make_parser(
     cls=Config, # A dataclass of `option`s
     prog: str = None, # Shown in help
@@ -126,10 +126,10 @@ def make_parser(
         parser.add_argument(f'--{field.name}', help=about.replace('%', '%%'), **how)
     return parser
 
-# %% ../nbs/07_train.ipynb #33dd6d0a
+# %% ../nbs/07_train.ipynb #2ded1eed
 def run_folder(config: Config) -> Path: return Path(config.runs)/config.name
 
-# %% ../nbs/07_train.ipynb #ea27eb84
+# %% ../nbs/07_train.ipynb #b8405af6
 def resolve(
     given: dict, # Settings that were given; the rest take their defaults
 ) -> Config: # checked
@@ -146,7 +146,7 @@ def resolve(
     if other: raise ConfigError(f'the run {config.name} was started with ' + ', '.join(f'{key} {settings[key]}' for key in other) + ' and resumes with that: leave it out, or start a new run')
     return check_config(Config(**settings | dict(resume=True, runs=config.runs, device=config.device, record=config.record)))
 
-# %% ../nbs/07_train.ipynb #7b349246
+# %% ../nbs/07_train.ipynb #cf926383
 def deepspeed_settings(config: Config, world_size: int) -> dict:
     "DeepSpeed's configuration for a run; a `ConfigError` where the file and the run disagree."
     if config.batch_size % world_size: raise ConfigError(f'--batch_size {config.batch_size} does not divide among {world_size} ranks')
@@ -160,7 +160,7 @@ def deepspeed_settings(config: Config, world_size: int) -> dict:
         raise ConfigError(f'{config.deepspeed_config} sets {clash[0]} to {file[clash[0]]}, the command line to {ours[clash[0]]}: take it out of the file')
     return ours | file | dict(zero_optimization=file.get('zero_optimization', {}) | ours['zero_optimization'])
 
-# %% ../nbs/07_train.ipynb #97ecdfa3
+# %% ../nbs/07_train.ipynb #4fa9b802
 @contextmanager
 def distributed(device: str):
     "DeepSpeed's process group, from the launcher's environment or for a single process. Yields `deepspeed`, the rank and the number of ranks."
@@ -178,7 +178,7 @@ def distributed(device: str):
         if ours: deepspeed.comm.destroy_process_group()
         os.environ.clear(); os.environ.update(before)
 
-# %% ../nbs/07_train.ipynb #8def14c6
+# %% ../nbs/07_train.ipynb #a06e3cf3
 @contextmanager
 def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complain
     sys.stderr.flush(); kept = os.dup(2)
@@ -186,7 +186,7 @@ def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complai
     try: yield
     finally: os.dup2(kept, 2); os.close(kept)
 
-# %% ../nbs/07_train.ipynb #0fa3bb0f
+# %% ../nbs/07_train.ipynb #c37c9de5
 def _import_deepspeed(): # quietly, and without the compilation
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
     with _silent_stderr(): import deepspeed
@@ -194,7 +194,7 @@ def _import_deepspeed(): # quietly, and without the compilation
     deepspeed.ops.__compatible_ops__['deepspeed_shm_comm'] = False
     return deepspeed
 
-# %% ../nbs/07_train.ipynb #8aeed26e
+# %% ../nbs/07_train.ipynb #acc86078
 def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     "The DeepSpeed engine of a network."
     optimizer = make_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay)
@@ -203,7 +203,7 @@ def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     if world_size == 1 and not config.zero: engine.enable_backward_allreduce = False   # there is nobody to reduce with
     return engine
 
-# %% ../nbs/07_train.ipynb #9f1f8611
+# %% ../nbs/07_train.ipynb #76b96611
 def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as `ticket.accuracy`
     "Accuracy and loss over all ranks' shares of a split."
     part = accuracy(model, loader)
@@ -213,7 +213,7 @@ def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as
     correct, total, loss = sums.tolist()
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)
 
-# %% ../nbs/07_train.ipynb #603dd52e
+# %% ../nbs/07_train.ipynb #570cb4df
 def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), discretisation_gap
     "What an epoch's record says of the masks."
     layers = gated_layers(model)
@@ -223,16 +223,16 @@ def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), d
     return dict(density=mean(densities.values()) if layers else 1., densities=densities,
                 discretisation_gap=mean([discretisation_gap(layer.gate, layer.scores.detach().float()) for layer in layers.values()]))
 
-# %% ../nbs/07_train.ipynb #bef8e26c
+# %% ../nbs/07_train.ipynb #7ca42029
 def snapshot(model: nn.Module, path: Path, **about):
     "Write a network's parameters and persistent buffers as safetensors, with facts about them in the header."
     from safetensors.torch import save
     atomic_write(path, save({name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}, {key: json.dumps(value) for key, value in about.items()}))
 
-# %% ../nbs/07_train.ipynb #9f13657d
+# %% ../nbs/07_train.ipynb #949c5b9b
 def ticket_path(config: Config) -> Path: return run_folder(config)/('best.dense.safetensors' if config.gate == 'none' else 'best.ticket.safetensors')
 
-# %% ../nbs/07_train.ipynb #87f5a6b5
+# %% ../nbs/07_train.ipynb #60b60cc6
 def versions() -> dict: # package → version
     "What a record has to say of the software."
     found = dict(python=platform.python_version())
@@ -241,14 +241,14 @@ def versions() -> dict: # package → version
         except PackageNotFoundError: pass
     return found
 
-# %% ../nbs/07_train.ipynb #4729df49
+# %% ../nbs/07_train.ipynb #cc90462f
 def hardware(device: str) -> str:
     "The processor or the GPU, for a record."
     if device == 'cuda': return torch.cuda.get_device_name()
     names = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')] if os.path.exists('/proc/cpuinfo') else []
     return f'{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
 
-# %% ../nbs/07_train.ipynb #58846572
+# %% ../nbs/07_train.ipynb #aeb8e167
 def save_checkpoint(engine, run: Path, epoch: int, state: dict, rank: int):
     "Save after `epoch` epochs, then point `latest` at it, then remove older ones. Called by all ranks."
     engine.save_checkpoint(str(run/'checkpoints'), tag=f'epoch{epoch}', client_state=state, save_latest=False)
@@ -257,14 +257,14 @@ def save_checkpoint(engine, run: Path, epoch: int, state: dict, rank: int):
     for old in (run/'checkpoints').glob('epoch*'):
         if old.name != f'epoch{epoch}': shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/07_train.ipynb #4bc9c022
+# %% ../nbs/07_train.ipynb #d0868c3f
 def load_checkpoint(engine, run: Path) -> dict: # the client state: epoch, best, seconds
     "Go back to the last complete checkpoint; where there is none, to the start."
     if not (run/'checkpoints/latest').exists(): return dict(epoch=0, best=-1., best_epoch=0, seconds=0.)
     _, state = engine.load_checkpoint(str(run/'checkpoints'))
     return {key: state[key] for key in ('epoch', 'best', 'best_epoch', 'seconds')}
 
-# %% ../nbs/07_train.ipynb #d20b2e49
+# %% ../nbs/07_train.ipynb #0313e368
 def keep_records(run: Path, epochs: int):
     "Drop the lines of metrics.jsonl that are newer than the checkpoint."
     path = run/'metrics.jsonl'
@@ -272,7 +272,7 @@ def keep_records(run: Path, epochs: int):
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n') and json.loads(line)['epoch'] <= epochs]
     atomic_write(path, ''.join(lines))
 
-# %% ../nbs/07_train.ipynb #f9ce6498
+# %% ../nbs/07_train.ipynb #b60f8441
 def train_epoch(
     engine, # DeepSpeed's
     gate, # Shared by the network's layers; None in a dense network
@@ -296,7 +296,7 @@ def train_epoch(
         if bar is not None: bar.update()
     return dict(loss=float(loss_sum)/total, accuracy=int(correct)/total)
 
-# %% ../nbs/07_train.ipynb #c13fd545
+# %% ../nbs/07_train.ipynb #49b3a78c
 def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) -> SimpleNamespace: # dataset, dense, model, gate
     "The data set and the network of a run."
     dataset = dataset or load_dataset(config.dataset)
@@ -307,7 +307,7 @@ def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) ->
     gate = make_gate(config.gate, config.beta_start, config.beta_end, config.beta_shape, config.score_std)
     return SimpleNamespace(dataset=dataset, dense=dense, gate=gate, model=ticketize(dense, config.seed, gate, config.distribution, config.density))
 
-# %% ../nbs/07_train.ipynb #6f4ab01f
+# %% ../nbs/07_train.ipynb #91be4247
 def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_model` takes besides the network
     "What a ticket says of the run that it comes from."
     dataset = parts.dataset
@@ -315,7 +315,7 @@ def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_mode
     return arch | dict(normalisation=dict(mean=list(dataset.mean), std=list(dataset.std)), classes=tuple(dataset.classes),
                        training=dict(dataset=dataset.name, gate=config.gate, optimizer=config.optimizer, lr=config.lr, epochs=config.epochs, batch_size=config.batch_size, versions=versions()))
 
-# %% ../nbs/07_train.ipynb #8e8828ee
+# %% ../nbs/07_train.ipynb #872a1ef5
 def fit(
     config: Config, # Checked, by `resolve` or `check_config`
     model: nn.Module = None, # A dense network of your own; None: the registry's `config.arch`
@@ -335,7 +335,7 @@ def fit(
         state = train(config, parts, engine, loaders, about, state, deepspeed, rank, world_size)
         if rank == 0: return close_run(config, parts, about, state, world_size)
 
-# %% ../nbs/07_train.ipynb #84ac3382
+# %% ../nbs/07_train.ipynb #4fdc2344
 def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -> SimpleNamespace: # train, validation
     "The loaders of a rank."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
@@ -344,7 +344,7 @@ def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -
     return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=Augmentation(shift=config.shift, rotate=config.rotate), **common),
                            validation=make_loader(dataset, 'validation', 1000, backend='resident', **common))
 
-# %% ../nbs/07_train.ipynb #32bfd2a6
+# %% ../nbs/07_train.ipynb #9fe0ae6a
 def train(config, parts, engine, loaders, about, state, deepspeed, rank, world_size) -> dict: # the state after the last epoch
     "The epochs of a run, from where `state` says."
     rate, steps, run = LearningRate(config.lr, config.schedule, config.warmup), len(loaders.train), run_folder(config)
@@ -367,7 +367,7 @@ def train(config, parts, engine, loaders, about, state, deepspeed, rank, world_s
             save_checkpoint(engine, run, epoch + 1, state, rank)
     return state
 
-# %% ../nbs/07_train.ipynb #6eb64388
+# %% ../nbs/07_train.ipynb #0a345b5d
 def record_epoch(config, model, parts, about, record, best):
     "Add an epoch's line to metrics.jsonl; write ticket and scores where it's the best."
     run = run_folder(config)
@@ -377,12 +377,12 @@ def record_epoch(config, model, parts, about, record, best):
     save_ticket(from_model(model, **about | dict(training=about['training'] | facts)), ticket_path(config))
     snapshot(model, run/'best.scores.safetensors', **facts)
 
-# %% ../nbs/07_train.ipynb #0b6e8c33
+# %% ../nbs/07_train.ipynb #33300d70
 def test_batches(dataset: Dataset, device='cpu', batch_size: int = 1000):
     "The batches of the test split that every evaluation uses, so that all get the same count."
     return make_loader(dataset, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/07_train.ipynb #f01e1783
+# %% ../nbs/07_train.ipynb #ac746bc8
 def soft_accuracy(config: Config, parts) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch that the best ticket is from."
     from safetensors.torch import load_file
@@ -394,14 +394,14 @@ def soft_accuracy(config: Config, parts) -> float: # 0…1, of the test split
     if parts.gate: parts.gate.beta = beta
     with soft_masks(model): return accuracy(model, test_batches(parts.dataset, next(model.parameters()).device))['accuracy']
 
-# %% ../nbs/07_train.ipynb #a8ffa1e3
+# %% ../nbs/07_train.ipynb #1efe3ee0
 def command_line(config: Config) -> str:
     "The command that repeats a run, wherever it was started from."
     where = 'name', 'runs', 'resume', 'record', 'deepspeed_config'
     given = [(f.name, getattr(config, f.name)) for f in fields(Config) if f.name not in where and getattr(config, f.name) != f.default]
     return ' '.join(['python scripts/train.py', *(f'--{key} {value}' for key, value in given)])
 
-# %% ../nbs/07_train.ipynb #de865e5c
+# %% ../nbs/07_train.ipynb #c79bba02
 def close_run(config: Config, parts, about: dict, state: dict, world_size: int) -> dict:
     "Test the best ticket and write summary.json."
     path, dataset = ticket_path(config), parts.dataset
@@ -424,7 +424,7 @@ def close_run(config: Config, parts, about: dict, state: dict, world_size: int) 
         with open(config.record, 'a') as f: f.write(json.dumps({key: value for key, value in summary.items() if key not in ('config', 'ticket')}) + '\n')
     return summary
 
-# %% ../nbs/07_train.ipynb #629a527b
+# %% ../nbs/07_train.ipynb #5b91f99b
 def closing_table(summary: dict) -> str:
     "What a run says at its end."
     s, run = summary, Path(summary['ticket']).parent
@@ -440,7 +440,7 @@ def closing_table(summary: dict) -> str:
     if s['fallback']: rows.insert(0, ('data set', 'the small embedded digits, because MNIST could not be had; these are not MNIST figures'))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
-# %% ../nbs/07_train.ipynb #09f5596f
+# %% ../nbs/07_train.ipynb #9de100c6
 def main(argv=None) -> int: # exit code: 0, 2 for a mistake, 130 for an interruption
     "tt_train: train a strong lottery ticket."
     parser = make_parser(prog='train.py')
