@@ -9,7 +9,7 @@ __all__ = ['STRIP', 'C_PHILOX', 'C_SIGNS', 'C_LOOKUP', 'C_AVX2', 'C_AVX512_SIGNS
            'cache_folder', 'compile_c', 'c_library', 'compile_cuda', 'CudaKernels', 'cuda_kernels', 'backends',
            'masked_linear', 'masked_linear_op', 'generate', 'error_bound', 'masked_conv2d']
 
-# %% ../nbs/08_kernels.ipynb #3cedcb1b
+# %% ../nbs/08_kernels.ipynb #deacf361
 from functools import lru_cache
 from pathlib import Path
 import ctypes, hashlib, math, os, platform, shlex, shutil, subprocess, tempfile
@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from .prng import PER_BLOCK, STREAMS, random_words, seed_key, unit, weights, _steps_of
 
-# %% ../nbs/08_kernels.ipynb #4c076c56
+# %% ../nbs/08_kernels.ipynb #6f4d2cf0
 def mask_stride(
     fan_in: int, # Columns of the layer's matrix
 ): # Bytes
     "How many bytes a row of a packed mask takes: whole 32-bit words."
     return 4*(-(-fan_in//32))
 
-# %% ../nbs/08_kernels.ipynb #3acb5037
+# %% ../nbs/08_kernels.ipynb #9dce4523
 def pack_mask(
     mask, # bool [out, fan_in], array or tensor: True where the weight is kept
 ): # uint8 [out, 4·⌈fan_in/32⌉], of the same kind
@@ -36,7 +36,7 @@ def pack_mask(
     packed[:, :-(-mask.shape[1]//8)] = np.packbits(mask, axis=1, bitorder='little')
     return packed
 
-# %% ../nbs/08_kernels.ipynb #5e15d50b
+# %% ../nbs/08_kernels.ipynb #99e8572d
 def unpack_mask(
     mask_bits, # uint8 [out, 4·⌈fan_in/32⌉], array or tensor
     fan_in: int, # Columns of the layer's matrix
@@ -46,10 +46,10 @@ def unpack_mask(
     shifts = torch.arange(8, device=mask_bits.device, dtype=torch.uint8)
     return ((mask_bits[..., None] >> shifts) & 1).flatten(-2)[:, :fan_in].bool()
 
-# %% ../nbs/08_kernels.ipynb #85afc5bb
+# %% ../nbs/08_kernels.ipynb #f174fece
 STRIP = 2**18   # weights that a strip-wise back end holds at a time: 1 MiB of float32
 
-# %% ../nbs/08_kernels.ipynb #dc1d1c9f
+# %% ../nbs/08_kernels.ipynb #f81c26f7
 class Generator:
     "Where a layer's weights come from: everything that `prng.weights` needs except the shape."
     def __init__(self,
@@ -64,7 +64,7 @@ class Generator:
         self.key, self.seed, self.layer, self.distribution = seed_key(seed), int(seed), int(layer), distribution
         self.stream, self.per_block, self.unit = STREAMS[distribution], PER_BLOCK[distribution], unit(distribution, scale)
 
-# %% ../nbs/08_kernels.ipynb #f5743826
+# %% ../nbs/08_kernels.ipynb #a6417efb
 def generated_rows(
     generator: Generator,
     rows: range, # Which rows of the layer's matrix
@@ -76,12 +76,12 @@ def generated_rows(
     steps = _steps_of(words, generator.distribution)[:, :fan_in]
     return steps.astype(np.float32)*np.float32(generator.unit) if device is None else steps.float()*generator.unit
 
-# %% ../nbs/08_kernels.ipynb #2a4a5370
+# %% ../nbs/08_kernels.ipynb #ba32a6c7
 def _strips(out: int, fan_in: int): # ranges of rows, at most STRIP weights each
     step = max(1, STRIP//max(fan_in, 1))
     return [range(start, min(start + step, out)) for start in range(0, out, step)]
 
-# %% ../nbs/08_kernels.ipynb #7b1532cf
+# %% ../nbs/08_kernels.ipynb #ddd3b969
 def _linear_reference(x, mask_bits, generator): # NumPy
     inputs, bits, fan_in = x.float().numpy(), mask_bits.numpy(), x.shape[1]
     y = np.empty((len(inputs), len(bits)), np.float32)
@@ -90,7 +90,7 @@ def _linear_reference(x, mask_bits, generator): # NumPy
         y[:, rows.start:rows.stop] = inputs @ kept.T
     return torch.from_numpy(y)
 
-# %% ../nbs/08_kernels.ipynb #bda4f918
+# %% ../nbs/08_kernels.ipynb #d1fea5cf
 def _linear_by_strips(x, mask_bits, generator, made): # any device; made(generator, rows, fan_in) → float32 [rows, fan_in]
     inputs, fan_in = x.float(), x.shape[1]
     y = inputs.new_empty(len(inputs), len(mask_bits))
@@ -98,11 +98,11 @@ def _linear_by_strips(x, mask_bits, generator, made): # any device; made(generat
         y[:, rows.start:rows.stop] = inputs @ (made(generator, rows, fan_in)*unpack_mask(mask_bits[rows.start:rows.stop], fan_in)).T
     return y
 
-# %% ../nbs/08_kernels.ipynb #1f18c855
+# %% ../nbs/08_kernels.ipynb #5ac79c38
 def _linear_torch(x, mask_bits, generator): # any device
     return _linear_by_strips(x, mask_bits, generator, lambda *place: generated_rows(*place, device=x.device))
 
-# %% ../nbs/08_kernels.ipynb #457e7349
+# %% ../nbs/08_kernels.ipynb #af3598e4
 C_PHILOX = r'''
 #include <stdint.h>
 #include <string.h>
@@ -158,7 +158,7 @@ INLINE void words_of(const generator *g, const rows *r, column k, uint32_t word[
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #b676db8f
+# %% ../nbs/08_kernels.ipynb #6e7cbae6
 C_SIGNS = r'''
 typedef uint32_t bits[LINE*WORDS][LANES];                              /* 512 columns of sixteen rows, transposed */
 typedef struct { const uint8_t *bytes; int64_t stride, rows; } mask_view;  /* bytes == NULL: everything is kept */
@@ -182,7 +182,7 @@ INLINE void signs_any(const generator *g, uint32_t first, uint32_t line, const m
 static void signs_portable(const generator *g, uint32_t first, uint32_t line, const mask_view *m, bits plus, bits minus) { signs_any(g, first, line, m, plus, minus); }
 '''
 
-# %% ../nbs/08_kernels.ipynb #2a189ffb
+# %% ../nbs/08_kernels.ipynb #53a1d45d
 C_LOOKUP = r'''
 typedef float table[16];                                       /* the subset sums of four inputs */
 typedef void tables_function(const float *x, table *t);        /* 128 inputs → 32 tables */
@@ -216,7 +216,7 @@ static void lookup_portable(const bits *plus, const bits *minus, int block, int 
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #26e52f22
+# %% ../nbs/08_kernels.ipynb #82ca57de
 C_AVX2 = r'''
 #ifdef HAVE_X86
 #define AVX2 __attribute__((target("avx2")))
@@ -248,7 +248,7 @@ AVX2 static void lookup_avx2(const bits *plus, const bits *minus, int block, int
 #endif
 '''
 
-# %% ../nbs/08_kernels.ipynb #4d192840
+# %% ../nbs/08_kernels.ipynb #8430ea87
 C_AVX512_SIGNS = r'''
 #ifdef HAVE_X86
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
@@ -326,7 +326,7 @@ AVX512 static void signs_avx512(const generator *g, uint32_t first, uint32_t lin
 #endif
 '''
 
-# %% ../nbs/08_kernels.ipynb #6daafbb4
+# %% ../nbs/08_kernels.ipynb #547d12ef
 C_AVX512_LOOKUP = r'''
 #ifdef HAVE_X86
 AVX512 INLINE __m512i nibble(__m512i v, int n) {   /* nibble n of each lane, at the bottom of it */
@@ -387,7 +387,7 @@ AVX512 static void tables_avx512(const float *x, table *t) {
 #endif
 '''
 
-# %% ../nbs/08_kernels.ipynb #f75c8019
+# %% ../nbs/08_kernels.ipynb #64a36300
 C_WEIGHTS = r'''
 typedef void steps_function(const generator *, int64_t first, int64_t rows, int64_t fan_in, float unit, float *w);
 
@@ -427,7 +427,7 @@ static void signed_rows(const generator *g, signs_function *signs, int64_t first
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #0196b180
+# %% ../nbs/08_kernels.ipynb #80d61db0
 C_POOL = r'''
 #include <pthread.h>
 #include <stdatomic.h>
@@ -491,7 +491,7 @@ static void parallel(item_function *run, const void *data, int64_t items, int th
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #35e8c619
+# %% ../nbs/08_kernels.ipynb #6d8b6f40
 C_DRIVE = r'''
 typedef struct { signs_function *signs; tables_function *tables; lookup_function *lookup; steps_function *steps; } path;
 typedef struct { bits plus[CHUNK/LANES], minus[CHUNK/LANES]; table tables[4*QUADS]; float padded[BLOCK]; } workspace;
@@ -564,10 +564,10 @@ void tt_weights(int64_t base, int64_t count, int64_t fan_in, uint64_t seed, uint
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #c8802a0b
+# %% ../nbs/08_kernels.ipynb #b92ba4b0
 C_SOURCE = C_PHILOX + C_SIGNS + C_LOOKUP + C_AVX2 + C_AVX512_SIGNS + C_AVX512_LOOKUP + C_WEIGHTS + C_POOL + C_DRIVE
 
-# %% ../nbs/08_kernels.ipynb #1c87bd4c
+# %% ../nbs/08_kernels.ipynb #d5898190
 def cache_folder(): # Path; made when missing, readable by its owner only
     "Where compiled kernels are kept: `TRAIN_TICKET_CACHE`, or `train_ticket` in the user's cache."
     base = os.environ.get('TRAIN_TICKET_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'train_ticket'
@@ -575,7 +575,7 @@ def cache_folder(): # Path; made when missing, readable by its owner only
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
-# %% ../nbs/08_kernels.ipynb #ae7433b3
+# %% ../nbs/08_kernels.ipynb #fb7f42ff
 def compile_c(
     source: str, # C
     compiler: str, # A command that takes gcc's options
@@ -594,10 +594,10 @@ def compile_c(
         os.replace(Path(scratch)/'kernels.so', library)
     return library
 
-# %% ../nbs/08_kernels.ipynb #44249ba3
+# %% ../nbs/08_kernels.ipynb #88454a3c
 C_FLAGS = '-O3', '-std=gnu11', '-ffp-contract=off', '-fno-math-errno', '-pthread', '-shared', '-fPIC'   # no contraction: every path rounds alike
 
-# %% ../nbs/08_kernels.ipynb #09dcaaec
+# %% ../nbs/08_kernels.ipynb #ca9e0cd1
 @lru_cache
 def c_library(): # A ctypes library, or None where there is no compiler
     "The CPU kernels, compiled at first use by `CC`, cc, gcc or clang."
@@ -607,7 +607,7 @@ def c_library(): # A ctypes library, or None where there is no compiler
         except OSError: path = None   # no such compiler, or a cache that can't be written
         if path: return _declared(ctypes.CDLL(str(path)))
 
-# %% ../nbs/08_kernels.ipynb #80177ce7
+# %% ../nbs/08_kernels.ipynb #7d86e4eb
 def _declared(library): # argument types, so that a 64-bit address is never cut to an int
     pointer, long, integer, single = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
     library.tt_linear.argtypes = [pointer, long, long, pointer, long, ctypes.c_uint64, ctypes.c_uint32, single, pointer, integer, integer]
@@ -615,18 +615,18 @@ def _declared(library): # argument types, so that a 64-bit address is never cut 
     library.tt_linear.restype = library.tt_weights.restype = None
     return library
 
-# %% ../nbs/08_kernels.ipynb #60920e28
+# %% ../nbs/08_kernels.ipynb #eb3991ff
 def _threads(work: int): # weights times inputs; a thread isn't worth waking for less than some microseconds
     return max(1, min(torch.get_num_threads(), work >> 17))
 
-# %% ../nbs/08_kernels.ipynb #12cc028c
+# %% ../nbs/08_kernels.ipynb #ec626e47
 def _weights_c(generator, rows, fan_in, instructions=None): # float32 [len(rows), fan_in]
     library, made = c_library(), torch.empty(len(rows), fan_in)
     library.tt_weights(rows.start, len(rows), fan_in, generator.seed, generator.layer, generator.stream, generator.unit, made.data_ptr(),
                        _threads(len(rows)*fan_in), library.tt_instructions() if instructions is None else instructions)
     return made
 
-# %% ../nbs/08_kernels.ipynb #3c256a60
+# %% ../nbs/08_kernels.ipynb #1c2128fe
 def _linear_c(x, mask_bits, generator, instructions=None):
     if generator.distribution != 'signed': return _linear_by_strips(x, mask_bits, generator, _weights_c)
     library, inputs, y = c_library(), x.float().contiguous(), torch.empty(len(x), len(mask_bits))
@@ -635,7 +635,7 @@ def _linear_c(x, mask_bits, generator, instructions=None):
                           y.data_ptr(), _threads(len(x)*mask_bits.numel()*8), library.tt_instructions() if instructions is None else instructions)
     return y
 
-# %% ../nbs/08_kernels.ipynb #2c8cb32f
+# %% ../nbs/08_kernels.ipynb #4f0ca859
 @lru_cache
 def _numba(): # the compiled loops, or None
     try: import numba
@@ -644,7 +644,7 @@ def _numba(): # the compiled loops, or None
     philox = numba.njit(_philox_scalar)
     return {'words': parallel(_words_loop(philox, numba.prange)), 'linear': parallel(_linear_loop(philox, numba.prange))}
 
-# %% ../nbs/08_kernels.ipynb #4b7a7973
+# %% ../nbs/08_kernels.ipynb #461a225d
 def _philox_scalar(block, row, layer, stream, k0, k1): # uint64 in, uint64 out, each below 2³²
     a, b, c, d = block, row, layer, stream
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -654,7 +654,7 @@ def _philox_scalar(block, row, layer, stream, k0, k1): # uint64 in, uint64 out, 
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
     return a, b, c, d
 
-# %% ../nbs/08_kernels.ipynb #174ee6cf
+# %% ../nbs/08_kernels.ipynb #4a8a900a
 def _words_loop(philox, prange): # a loop that numba compiles
     def words(first, layer, stream, k0, k1, made): # made: int64 [rows, blocks, 4]
         for row in prange(made.shape[0]):
@@ -663,7 +663,7 @@ def _words_loop(philox, prange): # a loop that numba compiles
                 for k in range(4): made[row, block, k] = np.int64(word[k])
     return words
 
-# %% ../nbs/08_kernels.ipynb #5be627c2
+# %% ../nbs/08_kernels.ipynb #6ef6c4a4
 def _linear_loop(philox, prange): # a loop that numba compiles
     def linear(tables, bits, layer, k0, k1, step_unit, y): # tables: float32 [batch, 32·blocks, 16]; bits: uint32 [out, 4·blocks]; y: float32 [batch, out]
         blocks, none, low, four = bits.shape[1]//4, np.uint64(0), np.uint64(15), np.uint64(4)
@@ -684,20 +684,20 @@ def _linear_loop(philox, prange): # a loop that numba compiles
             for j in range(len(y)): y[j, row] *= step_unit
     return linear
 
-# %% ../nbs/08_kernels.ipynb #fa03af2d
+# %% ../nbs/08_kernels.ipynb #9dd5b023
 def _subset_sums(x): # float32 [batch, 128·blocks] → [batch, 32·blocks, 16], added in the C path's order
     quads, index = x.reshape(len(x), -1, 4, 1), np.arange(16)
     sums = np.where(index & 1, quads[:, :, 0], np.float32(0))
     for k in 1, 2, 3: sums = np.where(index >> k & 1, sums + quads[:, :, k], sums)
     return sums
 
-# %% ../nbs/08_kernels.ipynb #5fa9017d
+# %% ../nbs/08_kernels.ipynb #21b0eaa6
 def _weights_numba(generator, rows, fan_in): # float32 [len(rows), fan_in]
     words = np.empty((len(rows), -(-fan_in//generator.per_block), 4), np.int64)
     _numba()['words'](rows.start, np.uint64(generator.layer), np.uint64(generator.stream), *map(np.uint64, generator.key), words)
     return torch.from_numpy(_steps_of(words, generator.distribution)[:, :fan_in].astype(np.float32)*np.float32(generator.unit))
 
-# %% ../nbs/08_kernels.ipynb #37b4cbed
+# %% ../nbs/08_kernels.ipynb #1e5f7e3f
 def _linear_numba(x, mask_bits, generator):
     if generator.distribution != 'signed': return _linear_by_strips(x, mask_bits, generator, _weights_numba)
     (batch, fan_in), y = x.shape, np.empty((len(x), len(mask_bits)), np.float32)
@@ -711,20 +711,20 @@ def _linear_numba(x, mask_bits, generator):
                            np.float32(generator.unit), y[start:start + 16])
     return torch.from_numpy(y)
 
-# %% ../nbs/08_kernels.ipynb #3dc2a1ee
+# %% ../nbs/08_kernels.ipynb #bf889282
 try: import triton, triton.language as tl
 except ImportError:   # an optional dependency: the kernels below stay plain functions that nobody calls
     from types import SimpleNamespace
     triton, tl = None, SimpleNamespace(constexpr=None)
 
-# %% ../nbs/08_kernels.ipynb #aa662be8
+# %% ../nbs/08_kernels.ipynb #667eee63
 def _jit(function): return triton.jit(function) if triton else function
 
-# %% ../nbs/08_kernels.ipynb #32b2672f
+# %% ../nbs/08_kernels.ipynb #740c0441
 def _interpreted(): # bool: Triton's kernels run on the CPU
     return os.environ.get('TRITON_INTERPRET') == '1'
 
-# %% ../nbs/08_kernels.ipynb #9b0ef284
+# %% ../nbs/08_kernels.ipynb #2126f329
 @_jit
 def _triton_words(rows, first_block, k0, k1, layer, stream, ROWS: tl.constexpr, BLOCKS: tl.constexpr): # uint32 [ROWS, 4·BLOCKS]
     block, row = (first_block + tl.arange(0, BLOCKS)).to(tl.uint32)[None, :], rows.to(tl.uint32)[:, None]
@@ -732,7 +732,7 @@ def _triton_words(rows, first_block, k0, k1, layer, stream, ROWS: tl.constexpr, 
     a, b, c, d = tl.philox_impl(zero + block, zero + row, zero + layer.to(tl.uint32), zero + stream, k0.to(tl.uint32), k1.to(tl.uint32), 10)
     return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (ROWS, 4*BLOCKS))
 
-# %% ../nbs/08_kernels.ipynb #ffc903ae
+# %% ../nbs/08_kernels.ipynb #734afcf6
 @_jit
 def _triton_steps(rows, first, k0, k1, layer, STREAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr): # int32 [ROWS, COLUMNS], from column `first` on
     PER: tl.constexpr = 128 if STREAM == 0 else 16 if STREAM == 1 else 4
@@ -744,14 +744,14 @@ def _triton_steps(rows, first, k0, k1, layer, STREAM: tl.constexpr, ROWS: tl.con
     else:
         return ((words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)).to(tl.int32) - 510
 
-# %% ../nbs/08_kernels.ipynb #26d26e04
+# %% ../nbs/08_kernels.ipynb #d7a5cac2
 @_jit
 def _triton_mask(bits, rows, first, out, words, ROWS: tl.constexpr, COLUMNS: tl.constexpr): # int32 zeros and ones [ROWS, COLUMNS]
     word = first//32 + tl.arange(0, COLUMNS//32)
     kept = tl.load(bits + rows[:, None].to(tl.int64)*words + word[None, :], mask=(rows < out)[:, None] & (word < words)[None, :], other=0)
     return tl.reshape((kept[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1, (ROWS, COLUMNS))
 
-# %% ../nbs/08_kernels.ipynb #3d8423fd
+# %% ../nbs/08_kernels.ipynb #3cb2377c
 @_jit
 def _triton_matvec(x, bits, y, out, fan_in, words, k0, k1, layer, step_unit, STREAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     rows, j = tl.program_id(0)*ROWS + tl.arange(0, ROWS), tl.program_id(1)
@@ -763,7 +763,7 @@ def _triton_matvec(x, bits, y, out, fan_in, words, k0, k1, layer, step_unit, STR
         total += tl.sum(steps.to(tl.float32)*inputs[None, :], 1)
     tl.store(y + j*out + rows, total*step_unit, mask=rows < out)
 
-# %% ../nbs/08_kernels.ipynb #e50ef2e6
+# %% ../nbs/08_kernels.ipynb #b4db31c7
 @_jit
 def _triton_matmul(x, bits, y, batch, out, fan_in, words, k0, k1, layer, step_unit, STREAM: tl.constexpr, EXACT: tl.constexpr, INPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     rows, j = tl.program_id(0)*ROWS + tl.arange(0, ROWS), tl.program_id(1)*INPUTS + tl.arange(0, INPUTS)
@@ -776,7 +776,7 @@ def _triton_matmul(x, bits, y, batch, out, fan_in, words, k0, k1, layer, step_un
         else: total += tl.dot(inputs.to(tl.float32), tl.trans(steps.to(tl.float32)), input_precision='ieee')
     tl.store(y + j[:, None].to(tl.int64)*out + rows[None, :], total*step_unit, mask=(j < batch)[:, None] & (rows < out)[None, :])
 
-# %% ../nbs/08_kernels.ipynb #e297eaee
+# %% ../nbs/08_kernels.ipynb #ce9682ac
 @_jit
 def _triton_weights(made, base, count, fan_in, k0, k1, layer, step_unit, STREAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     rows, first = tl.program_id(0)*ROWS + tl.arange(0, ROWS), tl.program_id(1)*COLUMNS
@@ -784,7 +784,7 @@ def _triton_weights(made, base, count, fan_in, k0, k1, layer, step_unit, STREAM:
     steps = _triton_steps(base + rows, first, k0, k1, layer, STREAM, ROWS, COLUMNS)
     tl.store(made + rows[:, None].to(tl.int64)*fan_in + columns[None, :], steps.to(tl.float32)*step_unit, mask=(rows < count)[:, None] & (columns < fan_in)[None, :])
 
-# %% ../nbs/08_kernels.ipynb #72a82007
+# %% ../nbs/08_kernels.ipynb #9c166fc1
 @lru_cache
 def _tuned(): # the two products, timed over tile sizes at first use on a GPU; as they are in the interpreter
     if _interpreted(): return _triton_matvec, _triton_matmul
@@ -793,11 +793,11 @@ def _tuned(): # the two products, timed over tile sizes at first use on a GPU; a
     return (triton.autotune(tiles((4, 8, 16, 32), (128, 256, 512), (4, 8)), key)(_triton_matvec),
             triton.autotune(tiles((16, 32, 64), (128, 256), (4, 8)), [*key, 'EXACT', 'INPUTS'])(_triton_matmul))
 
-# %% ../nbs/08_kernels.ipynb #936a847d
+# %% ../nbs/08_kernels.ipynb #9c285783
 def _mask_words(mask_bits): # int32 [out, ⌈fan_in/32⌉], the same memory where that is aligned
     return (mask_bits if mask_bits.storage_offset() % 4 == 0 else mask_bits.clone()).view(torch.int32)
 
-# %% ../nbs/08_kernels.ipynb #35bd7c50
+# %% ../nbs/08_kernels.ipynb #6700f513
 def _linear_triton(x, mask_bits, generator):
     x, words = x.contiguous(), _mask_words(mask_bits)
     (batch, fan_in), out, g = x.shape, len(words), generator
@@ -812,14 +812,14 @@ def _linear_triton(x, mask_bits, generator):
                                                                        STREAM=g.stream, EXACT=exact, INPUTS=inputs, **tile)
     return y
 
-# %% ../nbs/08_kernels.ipynb #ad12bc48
+# %% ../nbs/08_kernels.ipynb #7f753db2
 def _weights_triton(generator, rows, fan_in, device='cpu'): # float32 [len(rows), fan_in]
     made = torch.empty(len(rows), fan_in, device=device)
     _triton_weights[(triton.cdiv(len(rows), 16), triton.cdiv(fan_in, 128))](
         made, rows.start, len(rows), fan_in, *generator.key, generator.layer, generator.unit, STREAM=generator.stream, ROWS=16, COLUMNS=128)
     return made
 
-# %% ../nbs/08_kernels.ipynb #033a0e44
+# %% ../nbs/08_kernels.ipynb #a3114526
 CUDA_PHILOX = r'''
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define BOTH __host__ __device__ __forceinline__
@@ -869,7 +869,7 @@ BOTH float weight_of(int stream, const u32 word[4], int column, float unit) {
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #a872b1d5
+# %% ../nbs/08_kernels.ipynb #49cddab3
 CUDA_INT8 = r'''
 /* int8: operand A of m16n8k32 for two rows and two words; bit j of each byte, worth 2^j */
 BOTH void int8_operand(const u32 kept[2][4], const u32 sign[2][4], int minus, int pair, int j, u32 a[4]) {
@@ -906,7 +906,7 @@ BOTH int exponent_of(u32 largest) {               /* bits of the largest |x|; |x
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #086384f4
+# %% ../nbs/08_kernels.ipynb #49ee9e91
 CUDA_HALF = r'''
 /* 16-bit floats: operand A of m16n8k16, columns j and j + 16 of a word as a pair; one = the bits of 1.0 */
 BOTH u32 half_pair(u32 kept, u32 sign, int j, u32 one) {
@@ -936,7 +936,7 @@ BOTH u32 half_entry(const void *x, int is_float, int batch, int fan_in, int firs
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #bfc480b8
+# %% ../nbs/08_kernels.ipynb #415ffb92
 CUDA_MATVEC = r'''
 #define LANE (threadIdx.x & 31)
 #define WARP (threadIdx.x >> 5)
@@ -1016,7 +1016,7 @@ extern "C" __global__ void __launch_bounds__(256) matvec_int8(const u32 *mask, c
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #42282692
+# %% ../nbs/08_kernels.ipynb #4944c23e
 CUDA_SMALL_BATCH = r'''
 template <bool HALF> __device__ __forceinline__ void mma_half(float c[4], const u32 a[4], u32 b0, u32 b1) {
     if (HALF) asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -1075,7 +1075,7 @@ SMALL_BATCH(small_batch_bf16, 1, false)
 SMALL_BATCH(small_batch_f16, 1, true)
 '''
 
-# %% ../nbs/08_kernels.ipynb #9c50478f
+# %% ../nbs/08_kernels.ipynb #b4a23724
 CUDA_WEIGHTS = r'''
 /* one thread a block of a row */
 extern "C" __global__ void write_weights(float *w, u64 base, int count, int fan_in, place g, float unit) {
@@ -1090,17 +1090,17 @@ extern "C" __global__ void write_weights(float *w, u64 base, int count, int fan_
 }
 '''
 
-# %% ../nbs/08_kernels.ipynb #3b0da217
+# %% ../nbs/08_kernels.ipynb #0bf2b3e2
 CUDA_SOURCE = CUDA_PHILOX + CUDA_INT8 + CUDA_HALF + CUDA_MATVEC + CUDA_SMALL_BATCH + CUDA_WEIGHTS
 
-# %% ../nbs/08_kernels.ipynb #6d054085
+# %% ../nbs/08_kernels.ipynb #29d56d42
 def _nvrtc(): # the run-time compiler as a ctypes library, or None
     found = [str(path) for path in Path(torch.__file__).parent.parent.glob('nvidia/*/lib/libnvrtc.so.*')]
     for name in [*found, *(f'libnvrtc.so.{version}' for version in (13, 12)), 'libnvrtc.so']:
         try: return ctypes.CDLL(name)
         except OSError: pass
 
-# %% ../nbs/08_kernels.ipynb #ba1746d3
+# %% ../nbs/08_kernels.ipynb #fe7b6327
 def _compile_nvrtc(source: str, architecture: str): # bytes of a cubin, or None
     library, program, size = _nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     if library is None: return None
@@ -1111,7 +1111,7 @@ def _compile_nvrtc(source: str, architecture: str): # bytes of a cubin, or None
     library.nvrtcGetCUBIN(program, cubin)
     return cubin.raw
 
-# %% ../nbs/08_kernels.ipynb #9fe97d5e
+# %% ../nbs/08_kernels.ipynb #106186b6
 def _compile_nvcc(source: str, architecture: str): # bytes of a cubin, or None
     if not shutil.which('nvcc'): return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -1120,7 +1120,7 @@ def _compile_nvcc(source: str, architecture: str): # bytes of a cubin, or None
         if subprocess.run(command, cwd=scratch, capture_output=True).returncode: return None
         return (Path(scratch)/'kernels.cubin').read_bytes()
 
-# %% ../nbs/08_kernels.ipynb #2e6e1e24
+# %% ../nbs/08_kernels.ipynb #bac93ca5
 def compile_cuda(
     architecture: str, # 'sm_80', 'sm_90', …
 ): # bytes of a cubin, or None where nothing compiles CUDA
@@ -1134,11 +1134,11 @@ def compile_cuda(
         os.replace(file.name, cached)
     return cubin
 
-# %% ../nbs/08_kernels.ipynb #a8897e4c
+# %% ../nbs/08_kernels.ipynb #2e56b490
 class _Place(ctypes.Structure): # `place` of the CUDA source
     _fields_ = [(name, ctypes.c_uint32) for name in ('k0', 'k1', 'layer', 'stream')]
 
-# %% ../nbs/08_kernels.ipynb #4f5dd0dd
+# %% ../nbs/08_kernels.ipynb #d9b71c07
 class CudaKernels:
     "The compiled kernels on one card, launched on PyTorch's current stream."
     def __init__(self, index: int): # A CUDA device's number
@@ -1160,7 +1160,7 @@ class CudaKernels:
         stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
         with torch.cuda.device(self.index): self._call('cuLaunchKernel', self.functions[name], *grid, 1, threads, 1, 1, 0, stream, pointers, None)
 
-# %% ../nbs/08_kernels.ipynb #b2ad5438
+# %% ../nbs/08_kernels.ipynb #c81ee823
 @lru_cache
 def cuda_kernels(index: int): # CudaKernels, or None where the card is older than sm_80 or nothing compiles
     "The CUDA kernels of a card, compiled and loaded at first use."
@@ -1168,10 +1168,10 @@ def cuda_kernels(index: int): # CudaKernels, or None where the card is older tha
     try: return CudaKernels(index)
     except (OSError, RuntimeError): return None
 
-# %% ../nbs/08_kernels.ipynb #b52d6431
+# %% ../nbs/08_kernels.ipynb #bbbd5408
 def _index(device): return torch.cuda.current_device() if device.index is None else device.index
 
-# %% ../nbs/08_kernels.ipynb #a2e41d9a
+# %% ../nbs/08_kernels.ipynb #ae757d36
 def _weights_cuda(generator, rows, fan_in, device='cuda'): # float32 [len(rows), fan_in]
     device, integer = torch.device(device), ctypes.c_int
     made, blocks = torch.empty(len(rows), fan_in, device=device), -(-fan_in//generator.per_block)
@@ -1179,11 +1179,11 @@ def _weights_cuda(generator, rows, fan_in, device='cuda'): # float32 [len(rows),
                                         integer(fan_in), _Place(*generator.key, generator.layer, generator.stream), ctypes.c_float(generator.unit))
     return made
 
-# %% ../nbs/08_kernels.ipynb #db8b0898
+# %% ../nbs/08_kernels.ipynb #7b2f2553
 def _warps(out: int, blocks: int): # warps that share sixteen rows: enough of them to fill a card, none without columns
     return max(1, min(8 if out < 2**14 else 4, -(-blocks//4)))
 
-# %% ../nbs/08_kernels.ipynb #dc6e32fc
+# %% ../nbs/08_kernels.ipynb #95e22d17
 def _linear_cuda(x, mask_bits, generator):
     (batch, fan_in), out, integer = x.shape, len(mask_bits), ctypes.c_int
     if generator.distribution != 'signed' or batch > 64 or fan_in > 2**20:   # a large product is the BLAS's business; 2²⁰ columns fill an int32 sum
@@ -1204,7 +1204,7 @@ def _linear_cuda(x, mask_bits, generator):
     kernels.launch('small_batch_' + name, (rows, sixteens), threads, bits, packed, y, *sizes, place, step_unit)
     return y
 
-# %% ../nbs/08_kernels.ipynb #ae7b6ca7
+# %% ../nbs/08_kernels.ipynb #faac827a
 def _checked(x, mask_bits, fan_in): # raises ValueError; returns x as a matrix, mask_bits contiguous
     if not x.is_floating_point() or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError(f'x must be float32, bfloat16 or float16, not {x.dtype}')
@@ -1215,7 +1215,7 @@ def _checked(x, mask_bits, fan_in): # raises ValueError; returns x as a matrix, 
     if mask_bits.device != x.device: raise ValueError(f'x is on {x.device} and mask_bits on {mask_bits.device}')
     return x.detach().reshape(math.prod(x.shape[:-1]), x.shape[-1]), mask_bits.contiguous()
 
-# %% ../nbs/08_kernels.ipynb #c53626c8
+# %% ../nbs/08_kernels.ipynb #1569cad2
 def backends(
     device='cpu', # A torch device
 ): # list of names, the preferred one first; `masked_linear` takes each of them
@@ -1228,28 +1228,28 @@ def backends(
     names = [name for name, test in works.items() if test()]
     return sorted(names, key=lambda name: cpu and name == 'triton')   # the interpreter is for tests: last
 
-# %% ../nbs/08_kernels.ipynb #8ca491a1
+# %% ../nbs/08_kernels.ipynb #ee62bff4
 _LINEAR = {'c': _linear_c, 'numba': _linear_numba, 'torch': _linear_torch, 'reference': _linear_reference, 'triton': _linear_triton, 'cuda': _linear_cuda}
 
-# %% ../nbs/08_kernels.ipynb #b86dbaf3
+# %% ../nbs/08_kernels.ipynb #13bf2ab3
 def _made_by(backend: str, device): # function (generator, rows, fan_in) → float32 [len(rows), fan_in] on the device
     if backend == 'reference': return lambda *place: torch.from_numpy(generated_rows(*place))
     if backend == 'torch': return lambda *place: generated_rows(*place, device=device)
     if backend in ('c', 'numba'): return {'c': _weights_c, 'numba': _weights_numba}[backend]
     return lambda *place: {'triton': _weights_triton, 'cuda': _weights_cuda}[backend](*place, device=device)
 
-# %% ../nbs/08_kernels.ipynb #bcc1d50d
+# %% ../nbs/08_kernels.ipynb #b42b345f
 @lru_cache
 def _available(device): # `backends`, asked once a process
     return backends(device)
 
-# %% ../nbs/08_kernels.ipynb #cd614c26
+# %% ../nbs/08_kernels.ipynb #9cdcb7d9
 def _chosen(backend: str, device): # the name of a back end that works here; ValueError
     available = _available(device)
     if backend != 'auto' and backend not in available: raise ValueError(f'backend must be auto, {", ".join(available)}, not {backend!r}')
     return available[0] if backend == 'auto' else backend
 
-# %% ../nbs/08_kernels.ipynb #1b932726
+# %% ../nbs/08_kernels.ipynb #edab9a41
 def masked_linear(
     x, # float32, bfloat16 or float16 [..., fan_in]; finite
     mask_bits, # uint8 [out, 4·⌈fan_in/32⌉] of `pack_mask`, on x's device
@@ -1268,17 +1268,17 @@ def masked_linear(
     if not math.prod(shape) or not x.shape[-1]: return x.new_zeros(shape)
     return _LINEAR[backend](matrix, bits, generator).to(x.dtype).reshape(shape)
 
-# %% ../nbs/08_kernels.ipynb #a4acff52
+# %% ../nbs/08_kernels.ipynb #b9d09a9b
 @torch.library.custom_op('train_ticket::masked_linear', mutates_args=())
 def masked_linear_op(x: torch.Tensor, mask_bits: torch.Tensor, seed: int, layer: int, scale: float, distribution: str, backend: str) -> torch.Tensor:
     "`masked_linear` as an operator of PyTorch's graphs; seed modulo 2⁶⁴."
     return masked_linear(x, mask_bits, seed % 2**64, layer, scale, distribution, backend=backend)
 
-# %% ../nbs/08_kernels.ipynb #4464ed85
+# %% ../nbs/08_kernels.ipynb #0f79691a
 @masked_linear_op.register_fake
 def _(x, mask_bits, seed, layer, scale, distribution, backend): return x.new_empty(*x.shape[:-1], mask_bits.shape[0])
 
-# %% ../nbs/08_kernels.ipynb #0a916003
+# %% ../nbs/08_kernels.ipynb #01cc201a
 def generate(
     seed: int, # 0 … 2⁶⁴−1
     layer: int, # The layer's number in the ticket
@@ -1293,7 +1293,7 @@ def generate(
     device = torch.device(device)
     return _made_by(_chosen(backend, device), device)(Generator(seed, layer, scale, distribution), rows, fan_in)
 
-# %% ../nbs/08_kernels.ipynb #aa0518e2
+# %% ../nbs/08_kernels.ipynb #3ec9520b
 def error_bound(
     x, # [..., fan_in]
     kept, # [out, fan_in]: mask*weights
@@ -1307,7 +1307,7 @@ def error_bound(
     last = 0 if x.dtype == torch.float32 else torch.finfo(x.dtype).eps/2
     return bound + last*((x.double() @ kept.double().T).abs() + bound) + torch.finfo(x.dtype).tiny
 
-# %% ../nbs/08_kernels.ipynb #a970c188
+# %% ../nbs/08_kernels.ipynb #e04d2220
 def masked_conv2d(
     x, # float32, bfloat16 or float16 [batch, channels, height, width]; finite
     mask_bits, # uint8 [out, 4·⌈channels·kh·kw/32⌉] of `pack_mask`, on x's device
