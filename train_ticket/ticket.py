@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from . import prng
-from .layers import gated_layers, inventory
+from .layers import DoubleDiagonal, gated_layers, inventory
 from .models import build
 
 # %% ../nbs/06_ticket.ipynb #64005ae2
@@ -106,9 +106,11 @@ def from_model(
     seeds, kinds = ({getattr(m, what) for m in gated.values()} for what in ('seed', 'distribution'))
     if len(seeds) > 1 or len(kinds) > 1: raise TicketError(f'a ticket has one seed and one distribution, this network has {sorted(seeds)} and {sorted(kinds)}')
     for name, module in gated.items():
-        used = torch.where(module.mask, module.weight, 0).float().cpu().numpy()
-        layers.append(Layer(name, module.layer, tuple(module.weight.shape), float(np.float32(module.scale)), module.density(), _sha256(used)))
+        used = torch.where(module.mask, module.final_weight(), 0).float().cpu().numpy()
+        layers.append(Layer(name, module.layer, tuple(module.weight.shape), module.final_scale(), module.density(), _sha256(used)))
     stock, state = inventory(model), model.state_dict()
+    for name, module in model.named_modules():
+        if isinstance(module, DoubleDiagonal): state[f'{name}.values'] = state[f'{name}.values']*module.scale
     return Ticket(min(seeds, default=0), min(kinds, default='signed'), arch, arch_args or {}, layers,
                   {name: module.mask.cpu().numpy() for name, module in gated.items()},
                   {name: state[name].float().cpu().numpy() for name in stock.trained + stock.buffers}, **about)
@@ -244,6 +246,15 @@ def _skeleton(ticket: Ticket, model: nn.Module = None) -> nn.Module: # the ticke
         if f'{layer.name}.bias' not in ticket.trained: module.bias = None
     return model
 
+# %% ../nbs/06_ticket.ipynb #adddiag1
+def _add_diagonals(state: dict, layer: Layer): # a mixed network's trained diagonals, folded into the weight
+    prefix = f'{layer.name}.'.removeprefix('root.')
+    if (values := state.pop(f'{prefix}diagonal.values', None)) is None: return
+    diagonal = DoubleDiagonal(layer.shape)
+    if values.shape != diagonal.values.shape: raise TicketError(f'the diagonals of layer {layer.name!r} are of shape {tuple(values.shape)}, not {tuple(diagonal.values.shape)}')
+    diagonal.values = nn.Parameter(values)
+    state[f'{prefix}weight'] = diagonal(state[f'{prefix}weight']).detach()
+
 # %% ../nbs/06_ticket.ipynb #67798357
 def to_model(
     ticket: Ticket,
@@ -254,6 +265,7 @@ def to_model(
     model = _skeleton(ticket, model)
     state = {f'{layer.name}.weight'.removeprefix('root.'): torch.from_numpy(masked_weights(ticket, layer)) for layer in ticket.layers}
     state |= {name: torch.from_numpy(array) for name, array in ticket.trained.items()}
+    for layer in ticket.layers: _add_diagonals(state, layer)
     try: model.load_state_dict(state, assign=True)
     except RuntimeError as error: raise TicketError(f'this ticket does not fit {ticket.arch}: {error}') from error
     return model.requires_grad_(False).eval().to(device)
