@@ -6,33 +6,46 @@
 __all__ = ['DECAYS', 'OPTIMIZERS', 'BINARY', 'LearningRate', 'set_lr', 'BinaryOptimizer', 'adaste_image', 'adaste_factor',
            'AdaSTE', 'MirrorDescent', 'make_optimizer']
 
-# %% ../nbs/05_optim.ipynb #44be67fd
+# %% ../nbs/05_optim.ipynb #a14eae94
 from abc import abstractmethod
 from dataclasses import dataclass
 import math
 import torch
 from .gates import pick
 
-# %% ../nbs/05_optim.ipynb #2d52f8c2
-DECAYS = {'onecycle': lambda t: (1 + math.cos(math.pi*t))/2,   # with warm-up: Smith's one cycle, without momentum's
-          'linear':   lambda t: 1 - t,
-          'constant': lambda t: 1.}
+# %% ../nbs/05_optim.ipynb #6ae54d15
+def _cosine(t): return (1 + math.cos(math.pi*t))/2
 
-# %% ../nbs/05_optim.ipynb #6535cbb8
+DECAYS = {'onecycle':        lambda t, r: _cosine(t),   # with warm-up: Smith's one cycle, without momentum's
+          'linear':          lambda t, r: 1 - t,
+          'constant':        lambda t, r: 1.,
+          'cosine':          lambda t, r: r.floor + (1 - r.floor)*_cosine(t),
+          'cosine_restarts': lambda t, r: r.floor + (1 - r.floor)*_cosine(t*r.cycles % 1 if t < 1 else 1.),
+          'step':            lambda t, r: r.gamma**math.floor(min(t*r.cycles + 1e-9, r.cycles - 1)),
+          'multistep':       lambda t, r: r.gamma**sum(t + 1e-9 >= m for m in r.milestones),
+          'exponential':     lambda t, r: r.gamma**(t*r.cycles)}
+
+# %% ../nbs/05_optim.ipynb #580fb21a
 @dataclass(frozen=True)
 class LearningRate:
-    "Linear warm-up from `peak`/25, then a decay to 0 (Smith and Topin 2017)."
+    "Linear warm-up from `peak`/25, then a decay (Smith and Topin 2017; Loshchilov and Hutter 2017 for the restarts)."
     peak: float                # The highest learning rate
     shape: str = 'onecycle'    # A key of DECAYS
     warmup: float = .1         # Fraction of training that the warm-up takes, 0…1
+    gamma: float = .1          # step, multistep, exponential: the factor of one decay
+    cycles: int = 3            # step, exponential: equal parts of training, a decay each; cosine_restarts: cosines
+    milestones: tuple = (.5, .75) # multistep: where it decays, as fractions of what follows the warm-up
+    floor: float = 0.          # cosine, cosine_restarts: the fraction of the peak that they end at
     def __post_init__(self):
         pick(DECAYS, self.shape, 'learning-rate schedule')
         if not (self.peak > 0 and 0 <= self.warmup < 1): raise ValueError(f'a learning rate needs a peak above 0 and a warm-up from 0 to below 1, not {self.peak} and {self.warmup}')
+        if not (0 < self.gamma <= 1 and self.cycles >= 1 and 0 <= self.floor <= 1): raise ValueError(f'a learning rate needs a gamma above 0 and up to 1, 1 cycle or more and a floor from 0 to 1, not {self.gamma}, {self.cycles} and {self.floor}')
+        if not all(0 < m < 1 for m in self.milestones): raise ValueError(f'milestones are fractions of training between 0 and 1, not {self.milestones}')
     def __call__(self, progress: float) -> float: # progress 0…1
         if progress < self.warmup: return self.peak*(.04 + .96*progress/self.warmup)
-        return self.peak*DECAYS[self.shape](min((progress - self.warmup)/(1 - self.warmup), 1.))
+        return self.peak*DECAYS[self.shape](min((progress - self.warmup)/(1 - self.warmup), 1.), self)
 
-# %% ../nbs/05_optim.ipynb #3b39fdf5
+# %% ../nbs/05_optim.ipynb #9632c939
 def set_lr(
     optimizer: torch.optim.Optimizer, # Or DeepSpeed's wrapper of one
     lr: float, # Of groups without a `factor`
@@ -41,7 +54,7 @@ def set_lr(
     "Set the learning rate of all parameter groups, and tell them the progress of training."
     for group in optimizer.param_groups: group['lr'] = lr*group.get('factor', 1.); group['progress'] = progress
 
-# %% ../nbs/05_optim.ipynb #13d1c612
+# %% ../nbs/05_optim.ipynb #b7a41ac1
 class BinaryOptimizer(torch.optim.Optimizer):
     "A latent value a weight, and its image in [−1, 1] in the parameter."
     def __init__(self, parameters, lr: float, **options): super().__init__(parameters, dict(lr=lr, progress=0.) | options)
@@ -62,12 +75,12 @@ class BinaryOptimizer(torch.optim.Optimizer):
                 p.copy_(self.image(state['latent'], group))
         return loss
 
-# %% ../nbs/05_optim.ipynb #7ca498b2
+# %% ../nbs/05_optim.ipynb #d491ece8
 def adaste_image(latent, beta: float, alpha: float): # same shape, within [−1, 1]
     "w*: where AdaSTE's network computes (Le and others 2022)."
     return ((latent + beta*(1 + alpha)*latent.sign())/(1 + beta)).clamp(-1, 1)
 
-# %% ../nbs/05_optim.ipynb #4dc8cddd
+# %% ../nbs/05_optim.ipynb #ff543ea6
 def adaste_factor(latent, grad, beta: float, alpha: float, threshold: float): # same shape, ≥ 0
     "c: how much of the gradient reaches each latent value (Le and others 2022)."
     size, significant = latent.abs().clamp_min(1e-12), grad.abs() > threshold
@@ -77,7 +90,7 @@ def adaste_factor(latent, grad, beta: float, alpha: float, threshold: float): # 
     c = torch.where(flip & saturated, ((1 + 2*beta + beta*alpha)/((1 + beta)*size)).clamp(0, .5), c)
     return torch.where(flip & ~saturated, ((2*beta*(1 + alpha) - size)/((1 + beta)*size)).clamp(0, .5), c)
 
-# %% ../nbs/05_optim.ipynb #c5fad299
+# %% ../nbs/05_optim.ipynb #22781a0b
 class AdaSTE(BinaryOptimizer):
     "Adaptive straight-through estimation for binary weights (Le and others 2022); deviations above."
     def __init__(self, parameters, lr: float = .01,
@@ -94,7 +107,7 @@ class AdaSTE(BinaryOptimizer):
         state['momentum'].lerp_(c*grad + group['decay']*latent, 1 - group['momentum'])
         latent.sub_(state['momentum'], alpha=group['lr']/(1 - group['momentum']**state['step']))
 
-# %% ../nbs/05_optim.ipynb #8d3e2226
+# %% ../nbs/05_optim.ipynb #6f0260fe
 class MirrorDescent(BinaryOptimizer):
     "Mirror descent with tanh, by Adam's steps (Ajanthan and others 2021)."
     def __init__(self, parameters, lr: float = .01,
@@ -108,7 +121,7 @@ class MirrorDescent(BinaryOptimizer):
         state['momentum'].lerp_(grad, 1 - b1); square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
         latent.addcdiv_(state['momentum'], (square/(1 - b2**k)).sqrt_().add_(1e-8), value=-group['lr']/(1 - b1**k))
 
-# %% ../nbs/05_optim.ipynb #e266b0f5
+# %% ../nbs/05_optim.ipynb #fbe7b28f
 OPTIMIZERS = {'adamw':  lambda parameters, lr, weight_decay: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True),
               'sgd':    lambda parameters, lr, weight_decay: torch.optim.SGD(parameters, lr=lr, momentum=.9, weight_decay=weight_decay),
               'adaste': lambda parameters, lr, weight_decay: AdaSTE(parameters, lr, decay=weight_decay),
