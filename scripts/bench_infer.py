@@ -3,7 +3,7 @@
 Appends to results/infer.jsonl: a line for each size and batch (generated against dense), each size and density (sparse against dense), and,
 with --ticket, one for the 10,000 MNIST test images in each mode. Variants take turns, so that what else the machine does falls on all alike.
 """
-import argparse, json, os, platform, statistics, time
+import argparse, json, os, statistics, time
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')   # PyTorch's threads shall not spin through the next variant's turn; has to be said before PyTorch is loaded
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from train_ticket import kernels
 from train_ticket.infer import MODES, SparseLinear, network_of, test_images, weight_memory
 from train_ticket.ticket import accuracy, load_ticket, to_model
+from train_ticket.train import hardware
 
 SHAPES = (10, 100), (100, 300), (300, 784), (512, 512), (724, 724), (1024, 1024), (1448, 1448), (2048, 2048)
 BATCHES = 1, 4, 16, 64, 256, 1000
@@ -53,7 +54,7 @@ def main():
     parser.add_argument('--ticket', help='a ticket of MNIST')
     parser.add_argument('--output', type=Path, default=Path(__file__).parent.parent/'results/infer.jsonl')
     args = parser.parse_args()
-    about = dict(study='infer', date=datetime.now(timezone.utc).isoformat(timespec='seconds'), hardware=platform.processor() or platform.machine(), threads=torch.get_num_threads(),
+    about = dict(study='infer', date=datetime.now(timezone.utc).isoformat(timespec='seconds'), hardware=hardware('cpu').rpartition(',')[0], threads=torch.get_num_threads(),
                  backend=kernels.backends()[0], torch=torch.__version__, load_before=os.getloadavg()[0])
     def lines():
         if args.ticket: yield mnist(args.ticket)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['TICKET_NAME', 'ticket_in', 'config_of', 'card_of', 'TicketModel']
 
-# %% ../nbs/14_hub.ipynb #6e766acb
+# %% ../nbs/14_hub.ipynb #067968a0
 from pathlib import Path
 import json, tempfile
 from torch import nn
 from .infer import network_of
 from .ticket import Ticket, TicketError, atomic_write, describe, load_ticket, ticket_bytes
 
-# %% ../nbs/14_hub.ipynb #96529189
+# %% ../nbs/14_hub.ipynb #106c6c65
 class _LocalOnly:
     "What of the Hub's mixin works without its package: folders."
     def __init_subclass__(cls, **about): super().__init_subclass__()
@@ -26,11 +26,11 @@ class _LocalOnly:
         return cls._from_pretrained(model_id=str(pretrained_model_name_or_path), **options)
     def push_to_hub(self, *args, **options): raise ImportError("the Hugging Face Hub needs its package: pip install 'train_ticket[hub]'")
 
-# %% ../nbs/14_hub.ipynb #70ecc3c5
+# %% ../nbs/14_hub.ipynb #7509528c
 try: from huggingface_hub import ModelHubMixin, hf_hub_download
 except ImportError: ModelHubMixin = _LocalOnly
 
-# %% ../nbs/14_hub.ipynb #cb6c5c18
+# %% ../nbs/14_hub.ipynb #9c62141c
 TICKET_NAME = 'model.ticket.safetensors'
 
 def ticket_in(
@@ -42,13 +42,13 @@ def ticket_in(
         if path.name in (TICKET_NAME, 'best.ticket.safetensors') or len(found) == 1: return path
     raise TicketError(f'{folder}: there is no ticket in this folder' if not found else f'{folder}: which of {", ".join(path.name for path in found)}? Call one of them {TICKET_NAME}')
 
-# %% ../nbs/14_hub.ipynb #5ff180b4
+# %% ../nbs/14_hub.ipynb #0e899c29
 def config_of(ticket: Ticket) -> dict:
     "What `config.json` says of a ticket."
     return dict(library_name='train_ticket', arch=ticket.arch, arch_args=ticket.arch_args, seed=ticket.seed, distribution=ticket.distribution, density=ticket.density,
                 pure=ticket.pure, weights=ticket.weights, normalisation=ticket.normalisation, classes=list(ticket.classes), training=ticket.training)
 
-# %% ../nbs/14_hub.ipynb #2c021773
+# %% ../nbs/14_hub.ipynb #793d96d4
 def card_of(ticket: Ticket) -> str:
     "The card (`README.md`) of a ticket."
     return f"""---
@@ -70,7 +70,7 @@ logits = model(images)                     # float [B, {", ".join(map(str, ticke
 ```
 """
 
-# %% ../nbs/14_hub.ipynb #c9e25c0b
+# %% ../nbs/14_hub.ipynb #3faa5031
 class TicketModel(nn.Module, ModelHubMixin, library_name='train_ticket', tags=['strong-lottery-ticket', 'supermask']):
     "A ticket's network that knows where it came from: x float [B, *in_shape], normalised → logits."
     _hub_mixin_config = {} # or the mixin would keep every argument of __init__ in it, masks and all

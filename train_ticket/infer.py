@@ -6,7 +6,8 @@
 __all__ = ['MODES', 'Generated', 'GeneratedLinear', 'GeneratedConv2d', 'SparseLinear', 'choose', 'network_of', 'load_network',
            'weight_memory', 'materialised', 'to_onnx', 'test_images', 'evaluate', 'main', 'summary']
 
-# %% ../nbs/09_infer.ipynb #520f606d
+# %% ../nbs/09_infer.ipynb #7aa9b2f9
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -18,9 +19,9 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from . import kernels
 from .data import DataError, Dataset, load_dataset, make_loader
-from .ticket import Layer, Ticket, TicketError, accuracy, atomic_write, audit, load_ticket, masked_weights, one_line_error, skeleton
+from .ticket import Layer, Ticket, TicketError, accuracy, atomic_write, audit, diagonal_of, final_weight, load_ticket, one_line_error, skeleton
 
-# %% ../nbs/09_infer.ipynb #7a552c0f
+# %% ../nbs/09_infer.ipynb #a52f563b
 @torch.library.custom_op('train_ticket::masked_conv2d', mutates_args=())
 def _conv_op(x: Tensor, mask_bits: Tensor, seed: int, layer: int, scale: float, distribution: str, kernel: list[int],
              stride: list[int], padding: list[int], dilation: list[int], groups: int) -> Tensor:
@@ -33,29 +34,33 @@ def _conv_op(x: Tensor, mask_bits: Tensor, seed: int, layer: int, scale: float, 
 def _(x, mask_bits, seed, layer, scale, distribution, kernel, stride, padding, dilation, groups):
     return F.conv2d(x, x.new_empty(mask_bits.shape[0], x.shape[1]//groups, *kernel), None, stride, padding, dilation, groups)
 
-# %% ../nbs/09_infer.ipynb #b011fe79
+# %% ../nbs/09_infer.ipynb #438d829d
 class Generated(nn.Module):
     "A layer whose weights are made inside the product: all that it holds is a bit a weight."
     def __init__(self, ticket: Ticket, layer: Layer, like: nn.Module):
         super().__init__()
         self.register_buffer('mask_bits', torch.from_numpy(kernels.pack_mask(ticket.masks[layer.name].reshape(layer.shape[0], -1))))
-        self.bias = like.bias
+        self.bias, self.diagonal = like.bias, diagonal_of(ticket, layer)
         self.seed, self.layer, self.scale, self.shape, self.distribution = ticket.seed, layer.index, layer.scale, layer.shape, ticket.distribution
     def _made_from(self): return self.seed - 2**64*(self.seed >= 2**63), self.layer, self.scale, self.distribution
     @property
     def weight(self) -> Tensor: # float32 of the layer's shape, made for whoever asks and kept by nobody
         made = kernels.generate(self.seed, self.layer, range(self.shape[0]), math.prod(self.shape[1:]), self.scale, self.distribution, device=self.mask_bits.device)
-        return torch.where(kernels.unpack_mask(self.mask_bits, made.shape[1]), made, 0).view(self.shape)
+        kept = torch.where(kernels.unpack_mask(self.mask_bits, made.shape[1]), made, 0).view(self.shape)
+        return kept if self.diagonal is None else self.diagonal(kept)
     def extra_repr(self): return f'{"×".join(map(str, self.shape))}, {self.distribution}, seed={self.seed}, layer={self.layer}, bias={self.bias is not None}'
 
-# %% ../nbs/09_infer.ipynb #5629526a
+# %% ../nbs/09_infer.ipynb #58f74e3d
 class GeneratedLinear(Generated):
     "`nn.Linear` without weights in memory: x float [*, in_features] → [*, out_features]."
     def forward(self, x):
         y = torch.ops.train_ticket.masked_linear(x, self.mask_bits, *self._made_from(), 'auto')
+        if self.diagonal is not None:
+            row, column = self.diagonal.places//x.shape[-1], self.diagonal.places % x.shape[-1]
+            y = y.index_add(-1, row, x[..., column]*self.diagonal.values.flatten().to(x.dtype))
         return y if self.bias is None else y + self.bias
 
-# %% ../nbs/09_infer.ipynb #5b0552ca
+# %% ../nbs/09_infer.ipynb #412cb564
 class GeneratedConv2d(Generated):
     "`nn.Conv2d` without weights in memory: x float [B, in_channels, H, W] → [B, out_channels, H′, W′]."
     def __init__(self, ticket: Ticket, layer: Layer, like: nn.Conv2d):
@@ -70,7 +75,7 @@ class GeneratedConv2d(Generated):
         y = torch.ops.train_ticket.masked_conv2d(x, self.mask_bits, *self._made_from(), list(self.shape[2:]), self.stride, list(self.padding), self.dilation, self.groups)
         return y if self.bias is None else y + self.bias[:, None, None]
 
-# %% ../nbs/09_infer.ipynb #5291da2c
+# %% ../nbs/09_infer.ipynb #dcfb30dd
 @torch.library.custom_op('train_ticket::sparse_linear', mutates_args=())
 def _sparse_op(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     weight = torch.sparse_csr_tensor(starts, columns, values, (len(starts) - 1, x.shape[-1]), check_invariants=False)
@@ -79,7 +84,7 @@ def _sparse_op(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Te
 @_sparse_op.register_fake
 def _(x, starts, columns, values): return x.new_empty(*x.shape[:-1], starts.shape[0] - 1)
 
-# %% ../nbs/09_infer.ipynb #0c547ec5
+# %% ../nbs/09_infer.ipynb #21979730
 class SparseLinear(nn.Module):
     "`nn.Linear` that holds the weights that its mask keeps, and their places: x float [*, in_features] → [*, out_features]."
     def __init__(self, weight: Tensor, bias: nn.Parameter = None): # weight: float32 [out, in], mostly zeros
@@ -98,7 +103,7 @@ class SparseLinear(nn.Module):
         return y if self.bias is None else y + self.bias
     def extra_repr(self): return f'{"×".join(map(str, self.shape))}, {len(self.values):,} kept, bias={self.bias is not None}'
 
-# %% ../nbs/09_infer.ipynb #4c788273
+# %% ../nbs/09_infer.ipynb #efae327b
 MODES = 'auto', 'materialise', 'generate'
 
 def _generating_pays(size: int, batch: int, device) -> bool: # for a matrix of signed weights, by results/infer.jsonl
@@ -107,7 +112,7 @@ def _generating_pays(size: int, batch: int, device) -> bool: # for a matrix of s
         return library is not None and library.tt_instructions() >= 2 and size >= (2**20 if batch < 4 else 200_000)
     return 'cuda' in kernels.backends(device) and size >= 2**22 and batch <= 16
 
-# %% ../nbs/09_infer.ipynb #ce51cffe
+# %% ../nbs/09_infer.ipynb #9e8c0e6a
 def choose(
     layer: Layer,
     mode: str = 'auto', # One of `MODES`
@@ -125,7 +130,7 @@ def choose(
     if mode == 'auto' and distribution == 'signed' and not sparsest and _generating_pays(size, batch, device): return 'generate'
     return 'sparse' if sparse else 'dense'
 
-# %% ../nbs/09_infer.ipynb #52e7e210
+# %% ../nbs/09_infer.ipynb #49a68ba4
 def _swap(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module: # every appearance of a module by another one
     if model is old: return new
     for parent in list(model.modules()):
@@ -133,7 +138,7 @@ def _swap(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module: # ever
             if child is old: parent._modules[name] = new
     return model
 
-# %% ../nbs/09_infer.ipynb #1e09874e
+# %% ../nbs/09_infer.ipynb #deced23b
 def _fill(model: nn.Module, name: str, array: np.ndarray, kind: str): # put an array in the place of a parameter or buffer that has no storage yet
     path, _, last = name.rpartition('.')
     try: module = model.get_submodule(path); place = getattr(module, last)
@@ -142,7 +147,7 @@ def _fill(model: nn.Module, name: str, array: np.ndarray, kind: str): # put an a
     tensor = torch.from_numpy(array).to(place.dtype)
     setattr(module, last, nn.Parameter(tensor, requires_grad=False) if isinstance(place, nn.Parameter) else tensor)
 
-# %% ../nbs/09_infer.ipynb #d5c8a582
+# %% ../nbs/09_infer.ipynb #f6252eee
 def network_of(
     ticket: Ticket,
     device='cpu',
@@ -153,17 +158,20 @@ def network_of(
     "The network of a ticket with hard masks; a `TicketError` where the two don't fit."
     chosen = [choose(layer, mode, ticket.distribution, batch, device) for layer in ticket.layers]
     model = skeleton(ticket, model)
-    for name, array in ticket.trained.items(): _fill(model, name, array, ticket.arch)
+    folded = {f'{layer.name}.diagonal.values'.removeprefix('root.') for layer in ticket.layers}
+    for name, array in ticket.trained.items():
+        if name not in folded: _fill(model, name, array, ticket.arch)
     for layer, how in zip(ticket.layers, chosen):
         module = model.get_submodule('' if layer.name == 'root' else layer.name)
-        if how == 'generate': model = _swap(model, module, (GeneratedLinear if len(layer.shape) == 2 else GeneratedConv2d)(ticket, layer, module))
-        elif how == 'sparse': model = _swap(model, module, SparseLinear(torch.from_numpy(masked_weights(ticket, layer)), module.bias))
-        else: module.weight = nn.Parameter(torch.from_numpy(masked_weights(ticket, layer)), requires_grad=False)
+        if how == 'generate' and (len(layer.shape) == 2 or diagonal_of(ticket, layer) is None):
+            model = _swap(model, module, (GeneratedLinear if len(layer.shape) == 2 else GeneratedConv2d)(ticket, layer, module))
+        elif how == 'sparse': model = _swap(model, module, SparseLinear(final_weight(ticket, layer), module.bias))
+        else: module.weight = nn.Parameter(final_weight(ticket, layer), requires_grad=False)
     missing = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if missing: raise TicketError(f'this ticket does not fit {ticket.arch}: it lacks {", ".join(missing)}')
     return model.requires_grad_(False).eval().to(device)
 
-# %% ../nbs/09_infer.ipynb #d20f1e92
+# %% ../nbs/09_infer.ipynb #71831f30
 def load_network(
     path, # *.ticket.safetensors
     device='cpu',
@@ -179,7 +187,7 @@ def to(self: Ticket, device='cpu', **options) -> nn.Module: # options as in `net
     "The network of this ticket on a device."
     return network_of(self, device, **options)
 
-# %% ../nbs/09_infer.ipynb #54b8ce7a
+# %% ../nbs/09_infer.ipynb #0808c53c
 def weight_memory(
     model: nn.Module,
 ) -> dict: # bytes: masks, weights (dense, sparse with their indices, biases, statistics), total; and float32, what the dense network would take
@@ -189,11 +197,11 @@ def weight_memory(
     masks = sum(size(tensor) for name, tensor in tensors.values() if name.rpartition('.')[2] == 'mask_bits')
     total = sum(size(tensor) for _, tensor in tensors.values())
     own = [module for module in model.modules() if isinstance(module, (Generated, SparseLinear))]
-    places = {id(tensor) for module in own for tensor in module.buffers()}
+    places = {id(tensor) for module in own for tensor in (*module.buffers(), *module.parameters()) if tensor is not module.bias}
     dense = sum(4*math.prod(module.shape) for module in own) + sum(4*tensor.numel() for key, (_, tensor) in tensors.items() if key not in places)
     return dict(masks=masks, weights=total - masks, total=total, float32=dense)
 
-# %% ../nbs/09_infer.ipynb #8f4815b0
+# %% ../nbs/09_infer.ipynb #276507c2
 def materialised(
     model: nn.Module, # Of any mode; it stays as it is
 ) -> nn.Module:
@@ -213,7 +221,7 @@ class _Pad(nn.Module):
     def __init__(self, edges, mode): super().__init__(); self.edges, self.mode = edges, mode
     def forward(self, x): return F.pad(x, self.edges, self.mode)
 
-# %% ../nbs/09_infer.ipynb #deb033be
+# %% ../nbs/09_infer.ipynb #e37bdcbf
 def to_onnx(
     model, # A network, or the path of a ticket
     path, # *.onnx, written whole or not at all
@@ -229,7 +237,7 @@ def to_onnx(
         program = torch.onnx.export(network, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim('batch')},), input_names=['images'], output_names=['logits'], verbose=False)
     return atomic_write(path, program.model_proto.SerializeToString())
 
-# %% ../nbs/09_infer.ipynb #d8551b98
+# %% ../nbs/09_infer.ipynb #a3cbcd9f
 def test_images(ticket: Ticket, dataset: str | Dataset, device='cpu', batch_size: int = 1000):
     "Batches of a data set's test split as a ticket's network wants them; a `DataError` where they don't fit."
     shape = tuple(ticket.arch_args.get('in_shape') or ()) or None
@@ -239,7 +247,7 @@ def test_images(ticket: Ticket, dataset: str | Dataset, device='cpu', batch_size
     if ticket.normalisation: data = replace(data, mean=tuple(ticket.normalisation['mean']), std=tuple(ticket.normalisation['std']))
     return make_loader(data, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/09_infer.ipynb #0e4e20c6
+# %% ../nbs/09_infer.ipynb #121d3a41
 def evaluate(
     path, # Of a ticket
     dataset: str | Dataset = None, # Name of a data set, or one; None: the one that the ticket was trained on
@@ -257,7 +265,7 @@ def evaluate(
                 test_images=found['total'], test_loss=found['loss'], density=ticket.density if ticket.layers else 1., pure=audit(ticket).pure,
                 ticket_bytes=Path(path).stat().st_size, dense_bytes=ticket.dense_bytes, images_per_second=found['total']/seconds, device=device, mode=mode, weight_bytes=weight_memory(network)['total'])
 
-# %% ../nbs/09_infer.ipynb #ea794d34
+# %% ../nbs/09_infer.ipynb #5879eb60
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     "tt_evaluate: test accuracy of a ticket, without DeepSpeed."
     parser = argparse.ArgumentParser('evaluate.py', description=main.__doc__)
@@ -272,7 +280,7 @@ def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     print(json.dumps(found) if args.json else summary(found))
     return 0
 
-# %% ../nbs/09_infer.ipynb #7fcd58a8
+# %% ../nbs/09_infer.ipynb #7c2e27ed
 def summary(found: dict) -> str:
     "What `evaluate` found, in three lines."
     return (f'{found["test_accuracy"]:.2%} of {found["test_images"]:,} {found["dataset"]} test images right ({found["test_correct"]:,}), loss {found["test_loss"]:.4f}\n'
