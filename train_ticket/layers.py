@@ -6,7 +6,7 @@
 __all__ = ['he_scale', 'DoubleDiagonal', 'GatedLayer', 'GatedLinear', 'GatedConv2d', 'Inventory', 'gated_layers', 'inventory',
            'ticketize', 'soft_masks']
 
-# %% ../nbs/02_layers.ipynb #26d6354b
+# %% ../nbs/02_layers.ipynb #0653a026
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from .gates import Gate, SigmoidGate
 from .prng import unit, weights
 
-# %% ../nbs/02_layers.ipynb #60f88b5f
+# %% ../nbs/02_layers.ipynb #eb4a0ae7
 def he_scale(
     fan_in: int, # Inputs of a unit, before masking
     density: float = .5, # Fraction that the mask is expected to keep
@@ -27,7 +27,7 @@ def he_scale(
     "Standard deviation of frozen weights that keeps a ReLU network's signal at this density (He and others 2015)."
     return math.sqrt(2/(max(fan_in, 1)*density))
 
-# %% ../nbs/02_layers.ipynb #49ccee5f
+# %% ../nbs/02_layers.ipynb #6f7a7eff
 class DoubleDiagonal(nn.Module):
     "Two trained diagonals, shift 0 and 1, wrapped round a layer's matrix [out, fan_in]."
     def __init__(self,
@@ -44,7 +44,7 @@ class DoubleDiagonal(nn.Module):
         return weight.flatten().index_add(0, self.places, self.values.flatten().to(weight.dtype)*self.scale).view_as(weight)
     def extra_repr(self): return f'{self.values.shape[1]} values each'
 
-# %% ../nbs/02_layers.ipynb #897360cd
+# %% ../nbs/02_layers.ipynb #7a0d09fb
 class GatedLayer(nn.Module):
     "A frozen random weight under a learned mask: what `GatedLinear` and `GatedConv2d` share."
     def _freeze(self, shape, seed, layer, gate, distribution, scale, bias, double_diagonal, device):
@@ -76,7 +76,7 @@ class GatedLayer(nn.Module):
         return weight if self.diagonal is None else self.diagonal(weight)
     def _describe(self): return f'seed={self.seed}, layer={self.layer}, {self.distribution}, gate={self.gate}, bias={self.bias is not None}'
 
-# %% ../nbs/02_layers.ipynb #e77eea2d
+# %% ../nbs/02_layers.ipynb #3825d7c6
 class GatedLinear(GatedLayer):
     "`nn.Linear` over a frozen random weight: x [*, in_features] → [*, out_features]."
     def __init__(self,
@@ -96,7 +96,7 @@ class GatedLinear(GatedLayer):
     def forward(self, x): return F.linear(x, self.masked_weight().to(x.dtype), self.bias)
     def extra_repr(self): return f'{self.in_features}, {self.out_features}, {self._describe()}'
 
-# %% ../nbs/02_layers.ipynb #64c989c2
+# %% ../nbs/02_layers.ipynb #93285e89
 class GatedConv2d(GatedLayer):
     "`nn.Conv2d` over a frozen random weight: x [B, in_channels, H, W] → [B, out_channels, H′, W′]."
     def __init__(self,
@@ -113,7 +113,7 @@ class GatedConv2d(GatedLayer):
     def forward(self, x): return self._like._conv_forward(x, self.masked_weight().to(x.dtype), self.bias)
     def extra_repr(self): return f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, {self._describe()}'
 
-# %% ../nbs/02_layers.ipynb #105876f2
+# %% ../nbs/02_layers.ipynb #6875a97c
 @dataclass
 class Inventory:
     "What of a network is gated and what isn't."
@@ -126,12 +126,12 @@ class Inventory:
         left = ', '.join(self.trained + self.buffers) or 'nothing'
         return f'{len(self.gated)} gated layer{"s"*(len(self.gated) != 1)} ({", ".join(self.gated) or "none"}); left alone: {left}'
 
-# %% ../nbs/02_layers.ipynb #05957d81
+# %% ../nbs/02_layers.ipynb #9dc658dc
 def gated_layers(model: nn.Module) -> dict: # name → layer, in the order of the ticket; a shared layer counts once
     "The gated layers of a network."
     return {name or 'root': module for name, module in model.named_modules() if isinstance(module, GatedLayer)}
 
-# %% ../nbs/02_layers.ipynb #a1b6804e
+# %% ../nbs/02_layers.ipynb #47a4009b
 def inventory(model: nn.Module) -> Inventory:
     "Take stock of a network: which layers are gated, and what else it would learn."
     layers = gated_layers(model)
@@ -139,14 +139,14 @@ def inventory(model: nn.Module) -> Inventory:
     trained = [name for name, p in model.named_parameters() if id(p) not in scores and p.requires_grad]
     return Inventory(list(layers), trained, [name for name in model.state_dict() if name in dict(model.named_buffers())])
 
-# %% ../nbs/02_layers.ipynb #021eeb8e
+# %% ../nbs/02_layers.ipynb #e45e7c8c
 def _twin(module, bias, **options): # the gated twin of an nn.Linear or an nn.Conv2d
     options.update(bias=bias and module.bias is not None, device=module.weight.device)
     if type(module) is nn.Linear: return GatedLinear(module.in_features, module.out_features, **options)
     return GatedConv2d(module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
                        module.dilation, module.groups, padding_mode=module.padding_mode, **options)
 
-# %% ../nbs/02_layers.ipynb #64867abe
+# %% ../nbs/02_layers.ipynb #6fc1ebbf
 def ticketize(
     module: nn.Module, # Stays as it is: the twin is a copy
     seed: int = 0, # 0…2⁶⁴−1: with the masks it is the whole ticket
@@ -161,6 +161,9 @@ def ticketize(
     module, gate = deepcopy(module), gate or SigmoidGate()
     numbers = [layer.layer for layer in gated_layers(module).values()]
     number, twins, owners = max(numbers, default=-1) + 1, {}, {}
+    names = [name for name, found in module.named_modules() if type(found) in (nn.Linear, nn.Conv2d)]
+    for pattern in skip:
+        if not any(fnmatch(name, pattern) for name in names): raise ValueError(f'no layer is called {pattern!r} to be skipped: there are {", ".join(names) or "none"}')
     for name, found in list(module.named_modules()):
         if type(found) not in (nn.Linear, nn.Conv2d) or any(fnmatch(name, pattern) for pattern in skip): continue
         first = owners.setdefault(id(found.weight), name)
@@ -176,7 +179,7 @@ def ticketize(
     if stock.trained or stock.buffers: warnings.warn(f'ticketize: {stock}', stacklevel=2)
     return module
 
-# %% ../nbs/02_layers.ipynb #1fecb59a
+# %% ../nbs/02_layers.ipynb #998b9484
 def _replace(module, twins): # every appearance of a module, shared ones too, by its twin
     if module in twins: return twins[module]
     for parent in list(module.modules()):
@@ -184,7 +187,7 @@ def _replace(module, twins): # every appearance of a module, shared ones too, by
             if child in twins: setattr(parent, name, twins[child])
     return module
 
-# %% ../nbs/02_layers.ipynb #85587beb
+# %% ../nbs/02_layers.ipynb #8a999626
 @contextmanager
 def soft_masks(model: nn.Module):
     "Within this context the network evaluates with its soft masks."
