@@ -12,7 +12,7 @@ TICKET = {}     # the defaults are the recipe
 SOFT = dict(straight=0., weight_decay=0.)
 TWIN = dict(gate='none')
 MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True), 'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
-OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.01), 'mirror': dict(optimizer='mirror', lr=.01), 'adamw-soft': SOFT, 'adamw-straight': TICKET}
+OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.01), 'mirror': dict(optimizer='mirror', lr=.03), 'adamw-soft': SOFT, 'adamw-straight': TICKET}
 FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'), bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={})
 RATES = dict(sigmoid=.1, ste=.003, popup=.003, bernoulli=1., hard_concrete=.3, gem=.1)   # from gate_rates
 
