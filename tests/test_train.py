@@ -74,12 +74,20 @@ def test_mistake_under_the_launcher(call):
     assert 'did you mean lenet300' in one_line(call('scripts/launch_local_train.sh', '--arch', 'lenet30', RANKS='2'))
 
 
-def test_taken_name_wrong_hash_and_full_disk(call, tmp_path):
+def test_taken_name_and_wrong_hash(call, tmp_path):
     assert call('scripts/train.py', *DIGITS, '--epochs', 1, '--name', 'x').returncode == 0
     assert '--resume, or choose another --name' in one_line(call('scripts/train.py', *DIGITS, '--name', 'x'))
     (tmp_path/'data/mnist').mkdir(parents=True)
     for name in 'train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1': (tmp_path/f'data/mnist/{name}-ubyte').write_bytes(b'\0\0\x08\x01\0\0\0\0')
     assert 'wrong content' in one_line(call('scripts/train.py', '--dataset', 'mnist', TRAIN_TICKET_DATA=str(tmp_path/'data')))
+
+
+def test_no_space_left(environment, tmp_path):
+    "A limit on the size of files stands for the full disk: one line, and nothing half-written."
+    done = subprocess.run(['bash', '-c', 'ulimit -f 20; exec "$@"', '_', sys.executable, str(top/'scripts/train.py'), *DIGITS, '--epochs', '2', '--name', 'full'],
+                          cwd=tmp_path, env=environment | dict(TQDM_DISABLE='1'), capture_output=True, text=True)
+    assert 'too large' in one_line(done)
+    assert sorted(path.name for path in (tmp_path/'runs/full').rglob('*') if path.is_file()) == ['config.json', 'metrics.jsonl']
 
 
 def test_no_network_and_no_mnist(call, tmp_path):
