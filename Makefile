@@ -30,7 +30,7 @@ train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through)
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
 test: dev ## every notebook, then everything that needs a process of its own
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} GOMP_SPINCOUNT=10000 nbdev_test --n_workers 1 --do_print
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} GOMP_SPINCOUNT=10000 TRITON_INTERPRET=1 nbdev_test --n_workers 1 --do_print
 	pytest -q tests
 
 lab: dev ## JupyterLab on nbs/

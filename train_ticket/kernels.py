@@ -721,8 +721,8 @@ except ImportError:   # an optional dependency: the kernels below stay plain fun
 def _jit(function): return triton.jit(function) if triton else function
 
 # %% ../nbs/08_kernels.ipynb #740c0441
-def _interpreted(): # bool: Triton's kernels run on the CPU
-    return os.environ.get('TRITON_INTERPRET') == '1'
+def _interpreted(): # bool: Triton's kernels run on the CPU; said by Triton's own library, which may have been loaded before the variable was set
+    return type(getattr(tl, 'sum', None)).__name__ == 'InterpretedFunction'
 
 # %% ../nbs/08_kernels.ipynb #2126f329
 @_jit
