@@ -34,6 +34,9 @@ lab: setup ## JupyterLab on nbs/
 readme: setup ## README.md from nbs/index.ipynb
 	python scripts/make_readme.py
 
+docs: setup ## the site, into _docs: by Quarto where it is installed, else plain
+	python scripts/make_docs.py
+
 bench: setup ## measure the ratios that the docs state; appends to results/bench.jsonl
 	python scripts/bench.py
 
