@@ -10,10 +10,10 @@ GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option)
 # the first run is runs/quickstart; one with options is named after them
 NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/--[a-z_]* //g; s/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
 
-.PHONY: help setup train test lab readme docs bench clean
+.PHONY: help setup train test lab readme docs bench bench-gpu clean
 
 help:     ## list the targets
-	@grep -E '^[a-z]+: ' Makefile | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+: ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
 
 setup: $(VENV)/.ready ## build the virtual environment
 $(VENV)/.ready: settings.ini constraints.txt setup.py
@@ -37,8 +37,12 @@ readme: setup ## README.md from nbs/index.ipynb
 docs: setup ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: setup ## measure the ratios that the docs state; appends to results/bench.jsonl
+bench: setup ## measure the ratios that the docs state; appends to results/bench.jsonl and results/kernels.jsonl
 	python scripts/bench.py
+	python scripts/bench_kernels.py
+
+bench-gpu: setup ## measure the CUDA and Triton kernels on the GPU at hand; appends to results/kernels.jsonl
+	python scripts/bench_kernels.py --device cuda
 
 clean: ## remove what the targets build, runs/ excepted
 	rm -rf $(VENV) _docs _proc build *.egg-info

@@ -17,7 +17,7 @@ setup(
     python_requires='>=' + config['min_python'],
     packages=find_packages(include=['train_ticket', 'train_ticket.*']), include_package_data=True, zip_safe=False,
     install_requires=config['requirements'].split(),
-    extras_require={'dev': config['dev_requirements'].split()},
+    extras_require={key.removesuffix('_requirements'): value.split() for key, value in config.items() if key.endswith('_requirements')},
     entry_points={'console_scripts': config['console_scripts'].split(),
                   'nbdev': [f"{config['lib_name']}={config['lib_name']}._modidx:d"]},
     classifiers=['Intended Audience :: Science/Research', 'License :: OSI Approved :: Apache Software License',

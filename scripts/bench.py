@@ -40,7 +40,7 @@ def main():
     parser.add_argument('--repeats', type=int, default=7, help='epochs of each variant, after one to warm up (default: 7)')
     parser.add_argument('--arch', default='lenet300'), parser.add_argument('--dataset', default='auto')
     args = parser.parse_args()
-    config = check_config(Config(arch=args.arch, dataset=args.dataset))
+    config = check_config(Config(arch=args.arch, dataset=args.dataset, batch_size=256))
     with distributed(config.device) as (deepspeed, _, _):
         epochs = variants(config, deepspeed)
         seconds = {name: [] for name in epochs}

@@ -1,7 +1,7 @@
 """How fast are the loaders? Measures DALI, the resident loader and PyTorch's DataLoader; appends one JSON line a case to results/loaders.jsonl.
 
     python scripts/bench_loaders.py            # a few minutes
-    python scripts/bench_loaders.py --seconds .1 --repeats 2 --out /tmp/try.jsonl
+    python scripts/bench_loaders.py --seconds .1 --repeats 2 --out try.jsonl
 """
 import argparse, importlib.metadata, json, os, platform, statistics, sys, time
 from pathlib import Path

@@ -15,9 +15,12 @@ else
   export DS_ACCELERATOR=cpu
   ranks=${RANKS:-1}
 fi
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || { echo "error: RANKS=$ranks is no number of ranks" >&2; exit 2; }
 # Ranks on one machine share its cores: two thread pools on the same cores are many times slower than one.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( cores / ranks > 1 ? cores / ranks : 1 ))}
 port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
+world=$(printf '{"localhost": [%s]}' "$(seq -s, 0 $((ranks - 1)))" | base64 -w0 | tr '+/' '-_')
 
-exec deepspeed --log_level critical --num_accelerators "$ranks" --master_addr 127.0.0.1 --master_port "$port" \
+# DeepSpeed's launcher of one machine, as its `deepspeed` command would start it; that one would take Ctrl-C for an error
+exec python -m deepspeed.launcher.launch --log_level critical --world_info "$world" --master_addr 127.0.0.1 --master_port "$port" \
   "$here/train.py" --deepspeed_config "$here/ds_config.json" "$@"

@@ -1,0 +1,73 @@
+"""The runs behind the experiment notebooks: `python scripts/study.py NAME…` trains what results/NAME.jsonl doesn't have yet and adds it there."""
+import argparse, json, os, shutil
+from itertools import product
+from pathlib import Path
+
+os.environ.setdefault('TQDM_DISABLE', '1')
+from train_ticket.train import fit, resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+MNIST = dict(dataset='mnist', loader='resident', device='cpu')
+TICKET = {}     # the defaults are the recipe
+TWIN = dict(gate='none')
+MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True), 'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
+OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.01), 'mirror': dict(optimizer='mirror', lr=.01), 'adamw-soft': dict(straight=0., weight_decay=0.), 'adamw-straight': TICKET}
+FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'), bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={})
+RATES = dict(sigmoid=.05, ste=.01, popup=.01, bernoulli=.1, hard_concrete=.1, gem=.01)   # from gate_rates
+
+def pruning(): # is pruning enough? every network, ticket and twin, three seeds; cheapest first
+    sizes = [('lenet300', 1, 20), ('mlp', 1, 20), ('lenet300', 1, 60), ('lenet5', 1, 20), ('lenet300', 4, 20), ('lenet5', 2, 20)]
+    for (arch, width, epochs), seed, (kind, recipe) in product(sizes, (1, 2, 3), (('ticket', TICKET), ('twin', TWIN))):
+        yield f'{arch}-w{width}-e{epochs}-{kind}-{seed}', dict(arch=arch, width=width, epochs=epochs, seed=seed) | recipe
+
+def sparse(): # lenet300 keeping 5 %
+    for seed in (1, 2, 3): yield f'lenet300-keep5-{seed}', dict(epochs=20, seed=seed, keep=.05) | TICKET
+
+def recipes(): # what straight-through and the decay of scores are worth, on lenet300
+    kinds = {'straight8-decay0.1': dict(straight=8., weight_decay=.1), 'soft': dict(straight=0., weight_decay=0.), 'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25)}
+    for (name, settings), seed in product(kinds.items(), (1, 2, 3)): yield f'{name}-{seed}', dict(epochs=20, seed=seed) | settings
+
+def gate_rates(): # which learning rate does each family want? chosen on validation, keeping 20 %, four epochs
+    rates = dict(sigmoid=(.05, .1, .2), ste=(.001, .003, .01), popup=(.003, .01, .03), bernoulli=(.03, .1, .3), hard_concrete=(.03, .1, .3), gem=(.003, .01, .03))
+    for gate, lrs in rates.items():
+        for lr in lrs: yield f'{gate}-lr{lr}', dict(gate=gate, keep=.2, epochs=4, lr=lr, seed=1) | FAMILIES[gate]
+
+def gates(): # accuracy against density, equal budget; the extremes first
+    for seed, keep, gate in product((1, 2), (.05, .5, .2, .02, .9), FAMILIES):
+        yield f'{gate}-keep{keep}-{seed}', dict(gate=gate, keep=keep, epochs=4, seed=seed) | FAMILIES[gate] | dict(lr=RATES[gate])
+
+def optimizer_rates(): # which learning rate does each binary optimizer want? chosen on validation
+    for optimizer, lr in product(('adaste', 'mirror'), (.003, .01, .03)): yield f'{optimizer}-lr{lr}', dict(optimizer=optimizer, lr=lr, epochs=4, seed=1)
+
+def optimizers(): # do binary optimizers help?
+    for seed, (name, settings) in product((1, 2, 3), OPTIMIZED.items()): yield f'{name}-{seed}', settings | dict(epochs=5, seed=seed)
+
+def distributions(): # which random weights? and how large
+    kinds = [('signed', .5), ('uniform', .5), ('normal', .5), ('signed', .125), ('signed', 2.)]
+    for seed, (distribution, density) in product((1, 2, 3), kinds):
+        yield f'{distribution}-density{density}-{seed}', dict(distribution=distribution, density=density, epochs=5, seed=seed) | TICKET
+
+def diagonals(): # what does the double diagonal buy? against other small things to train
+    for seed, (name, settings) in product((1, 2, 3), MIXED.items()): yield f'{name}-{seed}', dict(epochs=5, seed=seed) | TICKET | settings
+
+STUDIES = {f.__name__: f for f in (pruning, sparse, recipes, gate_rates, gates, diagonals, distributions, optimizer_rates, optimizers)}
+
+def run(study, name, settings, runs):
+    "One run, from where it was left; its folder goes when its record is written."
+    settings = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | settings
+    fit(resolve(dict(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl')) | settings))
+    shutil.rmtree(runs/name)
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('study', nargs='+', choices=STUDIES)
+    parser.add_argument('--runs', type=Path, default=ROOT/'runs/studies', help='folder for the runs while they last')
+    parser.add_argument('--only', default='', help='train the runs whose name contains this')
+    args = parser.parse_args()
+    for study in args.study:
+        for name, settings in STUDIES[study]():
+            path = ROOT/f'results/{study}.jsonl'
+            there = {json.loads(line)['name'] for line in path.read_text().splitlines()} if path.exists() else set()
+            if args.only in name and name not in there: print(study, name, flush=True); run(study, name, settings, args.runs)
+
+if __name__ == '__main__': main()

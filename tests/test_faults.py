@@ -1,0 +1,61 @@
+"Ten SIGKILLs at random moments of one short run: it can always be resumed, and nothing shows in the end."
+import multiprocessing, os, random, signal, sys, tempfile
+from pathlib import Path
+import pytest
+from conftest import losses, summary
+
+ARGUMENTS = '--dataset digits --batch_size 64 --seed 5 --epochs 30 --width 0.3 --rotate 5 --save_every 6'.split()
+
+
+def attempt(arguments, folder, environment):
+    "A run, in a process that has PyTorch and DeepSpeed loaded already: ten starts would take longer than all else."
+    os.chdir(folder); os.environ.update(environment); tempfile.tempdir = None
+    said = os.open('said.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1), os.dup2(said, 2)
+    from train_ticket.train import main
+    sys.exit(main(arguments))
+
+
+@pytest.fixture
+def start(environment, tmp_path, monkeypatch):
+    for key, value in environment.items(): monkeypatch.setenv(key, value)
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['train_ticket.train', 'deepspeed', 'torch._dynamo', 'sklearn.datasets', 'nvidia.dali.fn', 'matplotlib.pyplot'])
+    (tmp_path/'tmp').mkdir()
+    def run(*arguments):
+        process = context.Process(target=attempt, args=(list(arguments), str(tmp_path), dict(TMPDIR=str(tmp_path/'tmp'))))
+        process.start()
+        return process
+    return run
+
+
+def files(folder): return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*'))
+
+
+def in_folder(folder): # processes that run there
+    found = []
+    for link in Path('/proc').glob('[0-9]*/cwd'):
+        try: found += [link.parent.name]*(os.readlink(link) == str(folder))
+        except OSError: pass
+    return found
+
+
+def test_ten_kills(start, tmp_path):
+    whole = start(*ARGUMENTS, '--name', 'whole')
+    whole.join(120)
+    assert whole.exitcode == 0, (tmp_path/'said.txt').read_text()
+    draw, kills, resumed = random.Random(4), 0, 0
+    for _ in range(40):
+        begun = (tmp_path/'runs/cut/config.json').exists()
+        process = start('--name', 'cut', *(['--resume'] if begun else ARGUMENTS))
+        process.join(draw.uniform(.2, 1.8) if kills < 10 else 120)
+        if process.is_alive(): process.kill(); process.join(10); kills += 1
+        assert process.exitcode in (0, -signal.SIGKILL), (tmp_path/'said.txt').read_text()
+        resumed += begun
+        if kills == 10 and process.exitcode == 0: break
+    assert kills == 10 and process.exitcode == 0 and resumed > 5
+    assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
+    one, other = summary(tmp_path/'runs/cut'), summary(tmp_path/'runs/whole')
+    for key in 'test_correct', 'test_loss', 'soft_accuracy', 'validation_accuracy', 'best_epoch', 'densities', 'epochs', 'steps': assert one[key] == other[key]
+    assert files(tmp_path/'runs/cut') == files(tmp_path/'runs/whole') and not files(tmp_path/'tmp')
+    assert not in_folder(tmp_path)
