@@ -10,7 +10,7 @@ GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option)
 # the first run is runs/quickstart; one with options is named after them
 NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/--[a-z_]* //g; s/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
 
-.PHONY: help setup train test lab readme docs bench bench-gpu clean
+.PHONY: help setup dev train test lab readme docs bench bench-gpu clean
 
 help:     ## list the targets
 	@grep -E '^[a-z-]+: ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -18,30 +18,35 @@ help:     ## list the targets
 setup: $(VENV)/.ready ## build the virtual environment
 $(VENV)/.ready: settings.ini constraints.txt setup.py
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+dev: $(VENV)/.dev ## add what the tests, the docs and the loggers need
+$(VENV)/.dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through)
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
-test: setup ## every notebook, then everything that needs a process of its own
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} nbdev_test --n_workers 1 --do_print
+test: dev ## every notebook, then everything that needs a process of its own
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} GOMP_SPINCOUNT=10000 nbdev_test --n_workers 1 --do_print
 	pytest -q tests
 
-lab: setup ## JupyterLab on nbs/
+lab: dev ## JupyterLab on nbs/
 	jupyter lab --notebook-dir nbs
 
-readme: setup ## README.md from nbs/index.ipynb
+readme: dev ## README.md from nbs/index.ipynb
 	python scripts/make_readme.py
 
-docs: setup ## the site, into _docs: by Quarto where it is installed, else plain
+docs: dev ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: setup ## measure the ratios that the docs state; appends to results/bench.jsonl and results/kernels.jsonl
+bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl and results/kernels.jsonl
 	python scripts/bench.py
 	python scripts/bench_kernels.py
 
-bench-gpu: setup ## measure the CUDA and Triton kernels on the GPU at hand; appends to results/kernels.jsonl
+bench-gpu: dev ## measure the CUDA and Triton kernels on the GPU at hand; appends to results/kernels.jsonl
 	python scripts/bench_kernels.py --device cuda
 
 clean: ## remove what the targets build, runs/ excepted

@@ -9,31 +9,33 @@ from train_ticket.train import fit, resolve
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = dict(dataset='mnist', loader='resident', device='cpu')
 TICKET = {}     # the defaults are the recipe
+SOFT = dict(straight=0., weight_decay=0.)
 TWIN = dict(gate='none')
 MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True), 'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
-OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.01), 'mirror': dict(optimizer='mirror', lr=.01), 'adamw-soft': dict(straight=0., weight_decay=0.), 'adamw-straight': TICKET}
+OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.01), 'mirror': dict(optimizer='mirror', lr=.03), 'adamw-soft': SOFT, 'adamw-straight': TICKET}
 FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'), bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={})
-RATES = dict(sigmoid=.05, ste=.01, popup=.01, bernoulli=.1, hard_concrete=.1, gem=.01)   # from gate_rates
+RATES = dict(sigmoid=.1, ste=.003, popup=.003, bernoulli=1., hard_concrete=.3, gem=.1)   # from gate_rates
 
 def pruning(): # is pruning enough? every network, ticket and twin, three seeds; cheapest first
     sizes = [('lenet300', 1, 20), ('mlp', 1, 20), ('lenet300', 1, 60), ('lenet5', 1, 20), ('lenet300', 4, 20), ('lenet5', 2, 20)]
-    for (arch, width, epochs), seed, (kind, recipe) in product(sizes, (1, 2, 3), (('ticket', TICKET), ('twin', TWIN))):
+    for (arch, width, epochs), seed, kind in product(sizes, (1, 2, 3), ('ticket', 'twin')):
+        recipe = TWIN if kind == 'twin' else TICKET
         yield f'{arch}-w{width}-e{epochs}-{kind}-{seed}', dict(arch=arch, width=width, epochs=epochs, seed=seed) | recipe
 
 def sparse(): # lenet300 keeping 5 %
     for seed in (1, 2, 3): yield f'lenet300-keep5-{seed}', dict(epochs=20, seed=seed, keep=.05) | TICKET
 
 def recipes(): # what straight-through and the decay of scores are worth, on lenet300
-    kinds = {'straight8-decay0.1': dict(straight=8., weight_decay=.1), 'soft': dict(straight=0., weight_decay=0.), 'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25)}
+    kinds = {'straight8-decay0.1': dict(straight=8., weight_decay=.1), 'soft': SOFT, 'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25), 'ste-keep0.25': dict(gate='ste', keep=.25, lr=.003)}
     for (name, settings), seed in product(kinds.items(), (1, 2, 3)): yield f'{name}-{seed}', dict(epochs=20, seed=seed) | settings
 
 def gate_rates(): # which learning rate does each family want? chosen on validation, keeping 20 %, four epochs
-    rates = dict(sigmoid=(.05, .1, .2), ste=(.001, .003, .01), popup=(.003, .01, .03), bernoulli=(.03, .1, .3), hard_concrete=(.03, .1, .3), gem=(.003, .01, .03))
+    rates = dict(sigmoid=(.05, .1, .2), ste=(.001, .003, .01), popup=(.003, .01, .03), bernoulli=(.1, .3, 1.), hard_concrete=(.1, .3, 1.), gem=(.01, .03, .1))
     for gate, lrs in rates.items():
         for lr in lrs: yield f'{gate}-lr{lr}', dict(gate=gate, keep=.2, epochs=4, lr=lr, seed=1) | FAMILIES[gate]
 
 def gates(): # accuracy against density, equal budget; the extremes first
-    for seed, keep, gate in product((1, 2), (.05, .5, .2, .02, .9), FAMILIES):
+    for seed, keep, gate in product((1, 2), (.05, .5, .02, .2, .9), FAMILIES):
         yield f'{gate}-keep{keep}-{seed}', dict(gate=gate, keep=keep, epochs=4, seed=seed) | FAMILIES[gate] | dict(lr=RATES[gate])
 
 def optimizer_rates(): # which learning rate does each binary optimizer want? chosen on validation

@@ -27,7 +27,7 @@ def test_readme_is_generated():
 
 
 def test_make_names_runs_after_their_options():
-    said = lambda *options: subprocess.run(['make', '-n', '-o', 'setup', 'train', *options], cwd=top, capture_output=True, text=True, check=True).stdout
+    said = lambda *options: subprocess.run(['make', '-n', '-o', 'setup', '--no-print-directory', 'train', *options], cwd=top, capture_output=True, text=True, check=True).stdout
     name = lambda *options: said(*options).split("--name '")[1].split("'")[0]
     assert name() == 'quickstart'
     assert name('DATASET=mnist', 'ARCH=lenet5', 'EPOCHS=20') == 'mnist-lenet5-20'

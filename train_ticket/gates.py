@@ -7,20 +7,20 @@ __all__ = ['SHAPES', 'CORRECTIONS', 'GATES', 'Schedule', 'pick', 'Gate', 'unifor
            'SigmoidGate', 'StraightThroughGate', 'PopupGate', 'BernoulliGate', 'HardConcreteGate', 'GemGate',
            'LinearGate', 'discretisation_gap', 'make_gate']
 
-# %% ../nbs/01_gates.ipynb #a2fd620b
+# %% ../nbs/01_gates.ipynb #2359d699
 from dataclasses import dataclass, fields
 import difflib, math
 import torch
 from torch import Tensor
 from .prng import STEP_STD, weights
 
-# %% ../nbs/01_gates.ipynb #bf73276f
+# %% ../nbs/01_gates.ipynb #16bdc226
 SHAPES = {'exponential': lambda start, end, progress: start*(end/start)**progress,
           'linear':      lambda start, end, progress: start + (end - start)*progress,
           'cosine':      lambda start, end, progress: start + (end - start)*(1 - math.cos(math.pi*progress))/2,
           'constant':    lambda start, end, progress: end}
 
-# %% ../nbs/01_gates.ipynb #2de0bd1c
+# %% ../nbs/01_gates.ipynb #5eae470c
 @dataclass(frozen=True)
 class Schedule:
     "A value that moves from `start` to `end` over training."
@@ -33,7 +33,7 @@ class Schedule:
     def __call__(self, progress: float) -> float: # progress 0…1, clamped
         return SHAPES[self.shape](self.start, self.end, min(max(progress, 0.), 1.))
 
-# %% ../nbs/01_gates.ipynb #6a879cd5
+# %% ../nbs/01_gates.ipynb #075d56f0
 def pick(
     registry, # A dict, or any collection of names
     name: str,
@@ -44,7 +44,7 @@ def pick(
     near = difflib.get_close_matches(str(name), registry, cutoff=.4)
     raise ValueError(f'unknown {kind} {name!r}: ' + (f'did you mean {" or ".join(near)}? ' if near else '') + f'Known are {", ".join(registry)}')
 
-# %% ../nbs/01_gates.ipynb #669291c6
+# %% ../nbs/01_gates.ipynb #49d5832e
 CORRECTIONS = {'none': 0., 'he': .5, 'inverse': 1.}   # weights grow with the density to the minus this
 
 @dataclass(eq=False)
@@ -84,13 +84,13 @@ class Gate:
         return self.sparsity*(kept if self.keep is None else (kept - self.keep).abs())
     def __repr__(self): return type(self).__name__ + f'({", ".join(f"{name}={getattr(self, name)}" for name in self.takes)})'
 
-# %% ../nbs/01_gates.ipynb #c11037a3
+# %% ../nbs/01_gates.ipynb #ab7d813f
 def uniform_scores(seed: int, layer: int, shape: tuple, bound: float, device=None) -> Tensor: # float32 of `shape`
     "Scores in U(−bound, bound), from the ticket's seed."
     coarse, fine = (weights(seed, k*2**30 + layer, shape, 'uniform', STEP_STD['uniform']*bound/256, device=device or 'cpu') for k in (2, 3))
     return coarse.add_(fine, alpha=1/256)
 
-# %% ../nbs/01_gates.ipynb #4a50732f
+# %% ../nbs/01_gates.ipynb #0ac2de17
 def kth_largest(
     values: list, # Of tensors, ranked together
     density: float, # Fraction to keep; at least one value is kept
@@ -100,7 +100,7 @@ def kth_largest(
     keep = min(max(round(density*flat.numel()), 1), flat.numel())
     return flat.kthvalue(flat.numel() - keep + 1).values
 
-# %% ../nbs/01_gates.ipynb #ea1b8398
+# %% ../nbs/01_gates.ipynb #c6a492db
 class RankedGate(Gate):
     "A gate whose threshold follows the density to keep; without one, the threshold is 0."
     start = .5   # Density before training, where the ramp begins
@@ -115,7 +115,7 @@ class RankedGate(Gate):
     def training_threshold(self, scores): return self.threshold(scores) if self.cut is None else self.cut # once a step, not once a layer
     def hard(self, scores): return scores > 0 if self.keep is None else self.rank(scores) >= self.threshold(scores)
 
-# %% ../nbs/01_gates.ipynb #c94dcd34
+# %% ../nbs/01_gates.ipynb #372f68fa
 class SigmoidGate(RankedGate):
     "mask = σ(β·score), with β growing over training (Savarese and others 2020)."
     takes = 'init_std', 'straight', 'keep', 'scope', 'ramp', 'sparsity', 'correction'
@@ -127,7 +127,7 @@ class SigmoidGate(RankedGate):
     def gated(self, weight, scores): return _SigmoidGated.apply(weight, scores, self.beta, self.training_threshold(scores), self.hardened)
     def __repr__(self): return f'SigmoidGate(β={self.beta:.3g}, {self.schedule.shape} {self.schedule.start:g} → {self.schedule.end:g})'
 
-# %% ../nbs/01_gates.ipynb #6a021aba
+# %% ../nbs/01_gates.ipynb #cc9c60ac
 class _SigmoidGated(torch.autograd.Function): # weight · σ(β·(scores − threshold)), or the hard mask with that slope
     @staticmethod
     def forward(ctx, weight, scores, beta, threshold, hardened):
@@ -142,7 +142,7 @@ class _SigmoidGated(torch.autograd.Function): # weight · σ(β·(scores − thr
         weight, mask = ctx.saved_tensors
         return None, torch.ops.aten.sigmoid_backward(grad*weight, mask).mul_(ctx.beta), None, None, None
 
-# %% ../nbs/01_gates.ipynb #1eea3812
+# %% ../nbs/01_gates.ipynb #b3d5f458
 class _StraightThrough(torch.autograd.Function): # weight · mask; the gradient goes to the scores as if mask = scores
     @staticmethod
     def forward(ctx, weight, scores, mask):
@@ -151,16 +151,16 @@ class _StraightThrough(torch.autograd.Function): # weight · mask; the gradient 
     @staticmethod
     def backward(ctx, grad): return None, grad*ctx.saved_tensors[0], None
 
-# %% ../nbs/01_gates.ipynb #cc3feed0
+# %% ../nbs/01_gates.ipynb #c448c342
 class StraightThroughGate(RankedGate):
     "mask = 1 where the score is above the threshold, with the gradient of the identity (Bengio and others 2013)."
     takes = 'init_std', 'keep', 'scope', 'ramp', 'sparsity', 'correction'
-    def soft(self, scores): return _StraightThrough.apply(torch.ones_like(scores), scores, self.hard(scores))
+    def soft(self, scores): return _StraightThrough.apply(torch.ones_like(scores), self.rank(scores), self.hard(scores))
     def gated(self, weight, scores):
-        ranked, cut = self.rank(scores.detach()), self.training_threshold(scores)
-        return _StraightThrough.apply(weight, scores, ranked > 0 if self.keep is None else ranked >= cut)
+        ranked, cut = self.rank(scores), self.training_threshold(scores)
+        return _StraightThrough.apply(weight, ranked, ranked.detach() > 0 if self.keep is None else ranked.detach() >= cut)
 
-# %% ../nbs/01_gates.ipynb #b1dc6675
+# %% ../nbs/01_gates.ipynb #ff126261
 class PopupGate(StraightThroughGate):
     "mask = 1 for the top fraction of |score| (Ramanujan and others 2020)."
     takes = 'keep', 'scope', 'ramp', 'correction'
@@ -169,7 +169,7 @@ class PopupGate(StraightThroughGate):
     def init_scores(self, seed, layer, shape, device=None): # U(−1/√fan_in, 1/√fan_in): Kaiming-uniform with a = √5
         return uniform_scores(seed, layer, shape, 1/math.sqrt(max(math.prod(shape[1:]), 1)), device)
 
-# %% ../nbs/01_gates.ipynb #fce6a3f1
+# %% ../nbs/01_gates.ipynb #2806982f
 class BernoulliGate(Gate):
     "mask ~ Bernoulli(σ(score)), with the gradient of σ (Zhou and others 2019)."
     takes = 'init_std', 'keep', 'sparsity', 'correction'
@@ -180,7 +180,7 @@ class BernoulliGate(Gate):
         probability = torch.sigmoid(scores)
         return _StraightThrough.apply(weight, probability, torch.bernoulli(probability.detach()))
 
-# %% ../nbs/01_gates.ipynb #47536b89
+# %% ../nbs/01_gates.ipynb #1cf0c128
 class HardConcreteGate(Gate):
     "mask = a stretched, clipped random sigmoid, with an L0 penalty (Louizos and others 2018)."
     takes = 'init_std', 'keep', 'sparsity', 'correction'
@@ -194,7 +194,7 @@ class HardConcreteGate(Gate):
         return weight*self._stretch(torch.sigmoid((torch.logit(noise) + scores)/self.temperature))
     def expected_density(self, scores): return torch.sigmoid(scores - self.temperature*math.log(-self.low/self.high)).mean()
 
-# %% ../nbs/01_gates.ipynb #069a7b7a
+# %% ../nbs/01_gates.ipynb #012e6773
 class GemGate(StraightThroughGate):
     "mask = rounded score in [0, 1]; the lowest survivors freeze out (Sreenivasan and others 2022)."
     takes = 'keep', 'ramp', 'rounds', 'correction'
@@ -213,14 +213,14 @@ class GemGate(StraightThroughGate):
             flat[lowest] = -1.
             for s, new in zip(self.network, flat.split([s.numel() for s in self.network])): s.copy_(new.view_as(s))
 
-# %% ../nbs/01_gates.ipynb #31e319f0
+# %% ../nbs/01_gates.ipynb #036254b9
 class LinearGate(Gate):
     "mask = (score + 1)/2, for optimizers that keep scores within [−1, 1] and drive them to its ends."
     takes = 'init_std', 'sparsity', 'correction'
     def soft(self, scores): return (scores + 1)/2
     def hard(self, scores): return scores > 0
 
-# %% ../nbs/01_gates.ipynb #6555e990
+# %% ../nbs/01_gates.ipynb #25deea1a
 @torch.no_grad()
 def discretisation_gap(
     gate: Gate,
@@ -229,11 +229,11 @@ def discretisation_gap(
     "Mean distance between the soft and the hard mask of some scores."
     return (gate.soft(scores) - gate.hard(scores).to(scores.dtype)).abs().mean().item() if scores.numel() else 0.
 
-# %% ../nbs/01_gates.ipynb #ada4aab7
+# %% ../nbs/01_gates.ipynb #4b1e22f4
 GATES = {'sigmoid': SigmoidGate, 'ste': StraightThroughGate, 'popup': PopupGate, 'bernoulli': BernoulliGate,
          'hard_concrete': HardConcreteGate, 'gem': GemGate, 'linear': LinearGate}
 
-# %% ../nbs/01_gates.ipynb #bb20c5e7
+# %% ../nbs/01_gates.ipynb #4727c9ab
 def make_gate(
     name: str, # A key of GATES
     beta_start: float = 1., # β at the first step
