@@ -1,5 +1,5 @@
 "Headless Chromium by its debugging protocol: what the tests of the site and of JupyterLab share."
-import base64, json, shutil, subprocess, time, urllib.request
+import base64, json, re, shutil, subprocess, time, urllib.request
 from pathlib import Path
 
 chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
@@ -40,7 +40,8 @@ class Browser:
     def go(self, address: str):
         self.events.clear()
         self.send('Page.navigate', url=address)
-        self.wait(f'location.href.split("#")[0] == {json.dumps(address.split("#")[0])} && document.readyState == "complete"', what=address)
+        path = re.split('[?#]', address)[0]
+        self.wait(f'location.href.split(/[?#]/)[0] == {json.dumps(path)} && document.readyState == "complete"', what=address)
 
     def size(self, width: int, height: int): self.send('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
     def key(self, key: str, code: int, modifiers: int = 0): # modifiers: 2 control, 8 shift
