@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from conftest import losses, summary
 
-ARGUMENTS = '--dataset digits --batch_size 64 --seed 5 --epochs 30 --width 0.3 --rotate 5 --save_every 6'.split()
+ARGUMENTS = '--dataset digits --batch_size 64 --seed 5 --epochs 120 --width 0.3 --rotate 5 --save_every 6'.split()
 
 
 def attempt(arguments, folder, environment):
