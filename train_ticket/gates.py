@@ -134,7 +134,7 @@ class _SigmoidGated(torch.autograd.Function): # weight · σ(β·(scores − thr
         shifted = scores if isinstance(threshold, float) and not threshold else scores - threshold
         mask = (shifted*beta).sigmoid_()
         ctx.save_for_backward(weight, mask); ctx.beta = beta
-        if hardened: return weight*((shifted > 0) if shifted is scores else (shifted >= 0))
+        if hardened: return torch.ops.aten.threshold_backward(weight, shifted, 0.) if shifted is scores else weight*(shifted >= 0)   # weight where shifted > 0, in one pass
         return weight*mask
     @staticmethod
     @torch.autograd.function.once_differentiable
