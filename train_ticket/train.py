@@ -675,7 +675,7 @@ def what_there_is(config: Config, stopped: Interrupted) -> dict:
 def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
     "What an interrupted run says."
     state = getattr(stopped, 'state', None)
-    if not state: return 'interrupted before there was anything to save'
+    if not state: return f'interrupted at once; {how} goes on from the last checkpoint, if the run has one'   # before training, or by a second signal
     return f'interrupted: saved after {state["epoch"]} epochs' + f' and {state["step"]} steps'*bool(state['step']) + f'; {how} goes on from there'
 
 # %% ../nbs/07_train.ipynb #bedd1711
