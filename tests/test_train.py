@@ -122,3 +122,15 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent):
     assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
     for key in 'test_correct', 'validation_accuracy', 'best_epoch', 'density': assert summary(tmp_path/'runs/cut')[key] == summary(tmp_path/'runs/whole')[key]
     assert not [path for path in (tmp_path/'runs/cut').rglob('.*')]
+
+
+def test_masks_of_every_epoch(tmp_path, monkeypatch):
+    from train_ticket.analysis import keep_masks, load_history
+    from train_ticket.train import Config, check_config, fit
+    monkeypatch.setenv('TQDM_DISABLE', '1')
+    config = check_config(Config(name='kept', runs=str(tmp_path), dataset='digits', epochs=2, batch_size=64, device='cpu', loader='resident'))
+    fit(config, after_epoch=keep_masks)
+    history = load_history(tmp_path/'kept')
+    records = [json.loads(line) for line in open(tmp_path/'kept/metrics.jsonl')]
+    assert history.epochs == [0, 1, 2] and history.betas == [1., *(record['beta'] for record in records)]
+    for name, masks in history.masks.items(): assert [record['densities'][name] for record in records] == pytest.approx(masks[1:].reshape(2, -1).mean(1).tolist(), abs=1e-6)
