@@ -634,20 +634,6 @@ class Loader:
         "Choose the epoch of the next loop; a position that `load_state_dict` set stays if it is of this epoch."
         if epoch != self.epoch: self.epoch, self.position, self._start = epoch, 0, 0
 
-    def plan(self, epoch: int):
-        "The plan of a whole epoch; the last one is remembered."
-        if self._planned[0] != epoch:
-            self._planned = epoch, plan_epoch(len(self.split), self.seed, epoch, self.shuffle, self.augmentation, self.size)
-        return self._planned[1]
-
-    def batch(self, epoch: int, k: int):
-        "The `Plan` of batch k, with its noise and its distortion."
-        (start, stop), a = self.bounds[k].tolist(), self.augmentation
-        plan = self.plan(epoch)[start:stop]
-        if a.elastic: plan = replace(plan, bend=draw_bend(len(plan), self.size, a.elastic, self.seed, epoch, BEND, start))
-        if a.noise: plan = replace(plan, noise=draw_normal((len(plan), *self.split.images.shape[1:]), self.seed, epoch, NOISE, start)*(255*a.noise))
-        return plan
-
     def __iter__(self):
         self.position, self._start = self._start, 0
         for images, labels in self.batches(self.epoch, self.position):
@@ -656,6 +642,24 @@ class Loader:
         self.epoch, self.position = self.epoch + 1, 0
 
     def close(self): "Free what the loader holds; the next loop takes it again."
+
+# %% ../nbs/04_data.ipynb #058008e9
+@patch
+def plan(self: Loader, epoch: int):
+    "The plan of a whole epoch; the last one is remembered."
+    if self._planned[0] != epoch:
+        self._planned = epoch, plan_epoch(len(self.split), self.seed, epoch, self.shuffle, self.augmentation, self.size)
+    return self._planned[1]
+
+# %% ../nbs/04_data.ipynb #48fdef62
+@patch
+def batch(self: Loader, epoch: int, k: int):
+    "The `Plan` of batch k, with its noise and its distortion."
+    (start, stop), a = self.bounds[k].tolist(), self.augmentation
+    plan = self.plan(epoch)[start:stop]
+    if a.elastic: plan = replace(plan, bend=draw_bend(len(plan), self.size, a.elastic, self.seed, epoch, BEND, start))
+    if a.noise: plan = replace(plan, noise=draw_normal((len(plan), *self.split.images.shape[1:]), self.seed, epoch, NOISE, start)*(255*a.noise))
+    return plan
 
 # %% ../nbs/04_data.ipynb #4f292edf
 @patch
@@ -745,29 +749,6 @@ class DaliLoader(Loader):
         self.reel = min(8, max(1, 2**21//(self.batch_size*self.split.images[0].size)))   # batches; at most 8 MB of float32
         self.reels = -(-len(self)//self.reel)                                              # of an epoch
 
-    def feed(self, info):
-        "What the graph gets for reel `info.iteration`."
-        place, self.asked = self.origin + info.iteration, info.iteration + 1
-        epoch, first = place//self.reels, place%self.reels*self.reel
-        plan = joined([self.batch(epoch, k) for k in range(first, min(first + self.reel, len(self)))])
-        self.fed.append((place, self.split.labels[plan.rows]))
-        x, a = self.store.collect(plan.rows, plan.shift), self.augmentation
-        if plan.bend is not None: x, plan = warp(x.float(), torch.from_numpy(plan.matrix), a.fill, plan.bend), replace(plan, matrix=None)
-        wide = lambda values: None if values is None else values[:, None, None, None]           # a number a frame
-        films = x.permute(0, 2, 3, 1), plan.matrix, wide(plan.gain), wide(plan.offset), plan.noise
-        count = self.threads if len(plan) % self.threads == 0 else 1
-        return tuple(np.ascontiguousarray(values).reshape(count, -1, *values.shape[1:]) for values in films if values is not None)
-
-    def build(self, checkpoint=None):
-        "The pipeline, at its beginning or where a checkpoint of DALI was taken."
-        from nvidia.dali import Pipeline
-        gpu = self.device.type == 'cuda'
-        pipe = Pipeline(batch_size=self.threads, num_threads=self.threads, device_id=(self.device.index or 0) if gpu else None,
-                        prefetch_queue_depth=self.prefetch, exec_dynamic=True, enable_checkpointing=True, checkpoint=checkpoint)
-        with pipe: pipe.set_outputs(dali_graph(self.feed, self.augmentation, self.mean, self.std, gpu))
-        pipe.build()
-        return pipe
-
     def batches(self, epoch, start):
         skip, wanted = start%self.reel, epoch*self.reels + start//self.reel
         if self.pipe is None: self.begin(wanted)
@@ -784,6 +765,33 @@ class DaliLoader(Loader):
             if place not in (queued for queued, _ in self.fed): self.origin = place - self.asked
             (images,), (made, labels), self.ran = self.pipe.run(), self.fed.popleft(), self.ran + 1
         return torch.from_dlpack(images.as_tensor()).flatten(0, 1), torch.from_numpy(labels).to(self.device, non_blocking=True)
+
+# %% ../nbs/04_data.ipynb #b23a76fc
+@patch
+def feed(self: DaliLoader, info):
+    "What the graph gets for reel `info.iteration`."
+    place, self.asked = self.origin + info.iteration, info.iteration + 1
+    epoch, first = place//self.reels, place%self.reels*self.reel
+    plan = joined([self.batch(epoch, k) for k in range(first, min(first + self.reel, len(self)))])
+    self.fed.append((place, self.split.labels[plan.rows]))
+    x, a = self.store.collect(plan.rows, plan.shift), self.augmentation
+    if plan.bend is not None: x, plan = warp(x.float(), torch.from_numpy(plan.matrix), a.fill, plan.bend), replace(plan, matrix=None)
+    wide = lambda values: None if values is None else values[:, None, None, None]           # a number a frame
+    films = x.permute(0, 2, 3, 1), plan.matrix, wide(plan.gain), wide(plan.offset), plan.noise
+    count = self.threads if len(plan) % self.threads == 0 else 1
+    return tuple(np.ascontiguousarray(values).reshape(count, -1, *values.shape[1:]) for values in films if values is not None)
+
+# %% ../nbs/04_data.ipynb #14440e09
+@patch
+def build(self: DaliLoader, checkpoint=None):
+    "The pipeline, at its beginning or where a checkpoint of DALI was taken."
+    from nvidia.dali import Pipeline
+    gpu = self.device.type == 'cuda'
+    pipe = Pipeline(batch_size=self.threads, num_threads=self.threads, device_id=(self.device.index or 0) if gpu else None,
+                    prefetch_queue_depth=self.prefetch, exec_dynamic=True, enable_checkpointing=True, checkpoint=checkpoint)
+    with pipe: pipe.set_outputs(dali_graph(self.feed, self.augmentation, self.mean, self.std, gpu))
+    pipe.build()
+    return pipe
 
 # %% ../nbs/04_data.ipynb #11f59066
 @patch
