@@ -70,6 +70,12 @@ def test_mistakes(call, tmp_path, arguments, words):
     assert not (tmp_path/'runs').exists()
 
 
+def test_no_compiler(call, tmp_path):
+    "torch.compile is tried before anything is loaded."
+    said = one_line(call('scripts/train.py', *DIGITS, '--compile', '--device', 'cpu', PATH=str(tmp_path), TORCHINDUCTOR_CACHE_DIR=str(tmp_path/'cache')))
+    assert 'no compiler here that works' in said and 'leave --compile out' in said and not (tmp_path/'runs').exists()
+
+
 def test_mistake_under_the_launcher(call):
     assert 'did you mean lenet300' in one_line(call('scripts/launch_local_train.sh', '--arch', 'lenet30', RANKS='2'))
 

@@ -136,6 +136,7 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
         config = _check_gate(config)
         config = replace(config, lr=config.lr or (2e-3 if config.gate == 'none' else .05), device=_device(config))
         learning_rate(config); check_loggers(config.log); augmentation(config)
+        if config.compile: _try_compiler(config.device)
     except ValueError as error: raise ConfigError(str(error)) from error
     return config
 
@@ -181,6 +182,15 @@ def _device(config) -> str: # 'cpu' or 'cuda', able to do what is asked
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device == 'cpu' and config.precision == 'fp16': raise ValueError('--precision fp16 needs a GPU; on the CPU use --precision bf16 or fp32')
     return device
+
+# %% ../nbs/07_train.ipynb #4b81fccb
+def _try_compiler(device): # a `ValueError` where torch.compile can't work
+    try:
+        with _silent_stderr(): torch.compile(lambda x: x*x + 1)(torch.ones(8, device=device))
+    except Exception as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        reason = next((line for line in said if 'fatal error' in line), said[0])
+        raise ValueError(f"--compile: PyTorch finds no compiler here that works ({reason.strip()[:200]}); install g++ and Python's headers, or leave --compile out") from error
 
 # %% ../nbs/07_train.ipynb #a59b0785
 class _Parser(argparse.ArgumentParser):
@@ -699,7 +709,9 @@ def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -
     "The loaders of a rank; the test split is rank 0's."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
     common = dict(seed=config.seed, device=device, rank=rank, world_size=world_size)
-    size = min(config.batch_size, len(dataset.train))//(world_size*config.accumulate)
+    count, parts = len(dataset.train), world_size*config.accumulate
+    if count < parts: raise DataError(f'the training set of {dataset.name} has {count:,} pictures, fewer than the {world_size} ranks' + f' in {config.accumulate} parts each'*(config.accumulate > 1) + '; use fewer')
+    size = min(config.batch_size, count)//parts
     return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=augmentation(config), **common),
                            validation=make_loader(dataset, 'validation', 1000, backend='resident', **common), test=test_batches(dataset, device))
 
