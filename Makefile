@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through)
+train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through; ARGS=--resume goes on, NAME=second starts another)
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
 test: dev ## every notebook, then everything that needs a process of its own

@@ -66,6 +66,17 @@ def test_two_ranks_are_stopped_and_one_goes_on(call, start, tmp_path):
     assert not [path for path in (tmp_path/'runs/cut/checkpoints').iterdir() if 'universal' in path.name]
 
 
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_control_c_in_a_terminal(start, tmp_path, ranks):
+    "The terminal sends SIGINT to all at once, and the launcher SIGTERM to its ranks: together that is one request to save and leave."
+    going = start(LOCAL, *DIGITS, '--epochs', 60, '--name', 'cut', RANKS=str(ranks))
+    wait_for(tmp_path/'runs/cut', 3, going)
+    os.killpg(going.pid, signal.SIGINT)
+    _, said = going.communicate(timeout=60)
+    assert going.returncode and '--name cut --resume goes on from there' in said and 'Traceback' not in said
+    assert not alive(going.pid) and (tmp_path/'runs/cut/checkpoints/latest').exists()
+
+
 @pytest.fixture
 def two_hosts(start, tmp_path):
     "Both hosts of a hostfile, each started on its own as on a cluster without ssh."

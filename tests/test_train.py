@@ -102,8 +102,8 @@ def test_no_network_and_no_mnist(call, tmp_path):
     assert found['fallback'] and found['dataset'] == 'digits'
 
 
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_resumed(call, environment, tmp_path, sent):
+@pytest.mark.parametrize('sent, times', [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
     "A run that is stopped in the middle and resumed ends with the losses and the test accuracy of one that wasn't."
     arguments = [*DIGITS, '--epochs', '40']
     assert call('scripts/train.py', *arguments, '--name', 'whole').returncode == 0
@@ -113,7 +113,7 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent):
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 5):
         assert going.poll() is None and time.monotonic() < deadline
         time.sleep(.01)
-    going.send_signal(sent)
+    for _ in range(times): going.send_signal(sent); time.sleep(.05)   # a double signal is one
     _, said = going.communicate(timeout=60)
     assert going.returncode == 128 + sent and not (tmp_path/'runs/cut/summary.json').exists()
     assert '--name cut --resume goes on from there' in said and 'Traceback' not in said

@@ -12,11 +12,11 @@ __all__ = ['KINDS', 'POSITIVE', 'FREE', 'TOP_LEVEL', 'START', 'option', 'Config'
            'test_batches', 'gate_beta', 'train', 'one_epoch', 'stops_early', 'record_epoch', 'log_pictures',
            'soft_accuracy', 'command_line', 'close_run', 'closing_table', 'main']
 
-# %% ../nbs/07_train.ipynb #65088a0d
+# %% ../nbs/07_train.ipynb #14e89879
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/07_train.ipynb #7a0ac0a8
+# %% ../nbs/07_train.ipynb #2f586731
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -40,12 +40,12 @@ from .optim import BINARY, DECAYS, OPTIMIZERS, LearningRate, make_optimizer, set
 from .prng import STREAMS, seed_key
 from .ticket import TicketError, accuracy, atomic_write, audit, from_model, load_ticket, one_line_error, save_ticket, to_model
 
-# %% ../nbs/07_train.ipynb #3a83c849
+# %% ../nbs/07_train.ipynb #11e4ad04
 def option(default, about: str, known=None): # known: the names it can take, where it takes names
     "A field of `Config`: its default, its help, and the values that are allowed."
     return field(default=default, metadata=dict(about=about, known=known))
 
-# %% ../nbs/07_train.ipynb #06c04fcd
+# %% ../nbs/07_train.ipynb #107677b7
 @dataclass(frozen=True)
 class Config:
     "Everything that decides how a run goes."
@@ -104,14 +104,14 @@ class Config:
     log: str = option('', 'where else the records go, comma separated: ' + ', '.join(LOGGERS))
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study: results/NAME.jsonl')
 
-# %% ../nbs/07_train.ipynb #7f0f75d7
+# %% ../nbs/07_train.ipynb #8b08cc44
 class ConfigError(ValueError): "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/07_train.ipynb #b4da22e1
+# %% ../nbs/07_train.ipynb #1a9b29b0
 KINDS = dict(norm='norm', arch='architecture', dataset='data set', beta_shape='schedule of β', schedule='learning-rate schedule')   # a field's name for people
 POSITIVE = 'trained_lr', 'width', 'epochs', 'score_std', 'beta_start', 'beta_end', 'density', 'accumulate', 'timeout'
 
-# %% ../nbs/07_train.ipynb #cc1d54b3
+# %% ../nbs/07_train.ipynb #206bb1b3
 def check_config(config: Config) -> Config: # complete: device and learning rate chosen
     "Check a configuration and fill in what depends on the machine; a `ConfigError` where it can't be run."
     try:
@@ -133,14 +133,14 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
     except ValueError as error: raise ConfigError(str(error)) from error
     return config
 
-# %% ../nbs/07_train.ipynb #f924eb8b
+# %% ../nbs/07_train.ipynb #06e6c545
 def config_gate(config: Config) -> Gate:
     "The gate that a configuration asks for."
     given = {key: getattr(config, key) for key in ('straight', 'keep', 'scope', 'ramp', 'sparsity', 'correction')}
     if given['straight'] == 0: given['straight'] = math.inf
     return make_gate(config.gate, config.beta_start, config.beta_end, config.beta_shape, config.score_std, **given)
 
-# %% ../nbs/07_train.ipynb #e7ff1a34
+# %% ../nbs/07_train.ipynb #3021f08a
 def _check_gate(config): # its gate goes with its optimizer and can be made; a binary optimizer gets the linear one
     binary = config.optimizer in BINARY
     if binary and config.gate == 'sigmoid': config = replace(config, gate='linear')
@@ -152,30 +152,30 @@ def _check_gate(config): # its gate goes with its optimizer and can be made; a b
     config_gate(config)
     return config
 
-# %% ../nbs/07_train.ipynb #19d51763
+# %% ../nbs/07_train.ipynb #72103717
 def _settings_file(config) -> dict: # of --deepspeed_config
     try: return json.loads(Path(config.deepspeed_config).read_text()) if config.deepspeed_config else {}
     except (OSError, ValueError) as error: raise ConfigError(f'--deepspeed_config {config.deepspeed_config}: {error}') from error
 
-# %% ../nbs/07_train.ipynb #80ef613b
+# %% ../nbs/07_train.ipynb #380d83a7
 def learning_rate(config: Config) -> LearningRate: # checked; a `ValueError` where it can't be
     "The learning rate of a run as a function of progress."
     try: milestones = tuple(float(part) for part in config.lr_milestones.split(','))
     except ValueError: raise ValueError(f'--lr_milestones takes fractions such as 0.5,0.75, not {config.lr_milestones!r}') from None
     return LearningRate(config.lr, config.schedule, config.warmup, config.lr_gamma, config.lr_cycles, milestones, config.lr_floor)
 
-# %% ../nbs/07_train.ipynb #401baa14
+# %% ../nbs/07_train.ipynb #9ac1924d
 def _device(config) -> str: # 'cpu' or 'cuda', able to do what is asked
     device = ('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device == 'cpu' and config.precision == 'fp16': raise ValueError('--precision fp16 needs a GPU; on the CPU use --precision bf16 or fp32')
     return device
 
-# %% ../nbs/07_train.ipynb #a38aca59
+# %% ../nbs/07_train.ipynb #24397f5d
 class _Parser(argparse.ArgumentParser):
     def error(self, message): self.exit(2, f'error: {message} ({self.prog} --help lists the options)\n')
 
-# %% ../nbs/07_train.ipynb #bf6be621
+# %% ../nbs/07_train.ipynb #48e4a47f
 def make_parser(
     cls=Config, # A dataclass of `option`s
     prog: str = None, # Shown in help
@@ -191,13 +191,13 @@ def make_parser(
         parser.add_argument(f'--{field.name}', help=about.replace('%', '%%'), **how)
     return parser
 
-# %% ../nbs/07_train.ipynb #5364fce3
+# %% ../nbs/07_train.ipynb #f3ce40d9
 def run_folder(config: Config) -> Path: return Path(config.runs)/config.name
 
-# %% ../nbs/07_train.ipynb #97b28a9c
+# %% ../nbs/07_train.ipynb #644933f4
 FREE = 'resume', 'runs', 'device', 'record', 'save_every', 'timeout', 'log'   # what a resumed run may be given anew
 
-# %% ../nbs/07_train.ipynb #a228d3c5
+# %% ../nbs/07_train.ipynb #aea262f4
 def resolve(
     given: dict, # Settings that were given; the rest take their defaults
 ) -> Config: # checked
@@ -214,7 +214,7 @@ def resolve(
     if other: raise ConfigError(f'the run {config.name} was started with ' + ', '.join(f'{key} {settings.get(key)}' for key in other) + ' and resumes with that: leave it out, or start a new run')
     return check_config(Config(**settings | {key: getattr(config, key) for key in ('runs', 'device', 'record')} | {key: given[key] for key in FREE if key in given} | dict(resume=True)))
 
-# %% ../nbs/07_train.ipynb #f0b4a843
+# %% ../nbs/07_train.ipynb #fbf66dbe
 @contextmanager
 def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complain
     sys.stderr.flush(); kept = os.dup(2)
@@ -222,7 +222,7 @@ def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complai
     try: yield
     finally: os.dup2(kept, 2); os.close(kept)
 
-# %% ../nbs/07_train.ipynb #615059bc
+# %% ../nbs/07_train.ipynb #082c1cf7
 def _import_deepspeed(): # quietly, and without the compilation
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
     with _silent_stderr(): import deepspeed
@@ -231,7 +231,7 @@ def _import_deepspeed(): # quietly, and without the compilation
     vars(deepspeed.ops).setdefault('__compatible_ops__', {})['deepspeed_shm_comm'] = False   # the first look at this table would run a compiler for each operator
     return deepspeed
 
-# %% ../nbs/07_train.ipynb #d75989fa
+# %% ../nbs/07_train.ipynb #12422236
 def deepspeed_settings(config: Config, world_size: int) -> dict:
     "DeepSpeed's configuration for a run; a `ConfigError` where file, overrides and run disagree."
     parts = world_size*config.accumulate
@@ -244,18 +244,18 @@ def deepspeed_settings(config: Config, world_size: int) -> dict:
         if clash := next(_clashes(ours, theirs), None): raise ConfigError('{} sets {} to {}, the run to {}: leave it to the run'.format(source, *clash))
     return _merged(_merged(ours, file), _merged(given, dict(zero_optimization=ours['zero_optimization'])))
 
-# %% ../nbs/07_train.ipynb #4671cc0f
+# %% ../nbs/07_train.ipynb #0a99974b
 def _merged(first: dict, second: dict) -> dict: # section by section; the second wins
     return first | {key: _merged(first[key], value) if isinstance(value, dict) and isinstance(first.get(key), dict) else value for key, value in second.items()}
 
-# %% ../nbs/07_train.ipynb #8b78c2b1
+# %% ../nbs/07_train.ipynb #cd6ab212
 def _clashes(ours: dict, theirs: dict, prefix=''): # (key, their value, ours) wherever the two differ
     for key, value in ours.items():
         if key not in theirs or key == 'steps_per_print': continue
         if isinstance(value, dict) and isinstance(theirs[key], dict): yield from _clashes(value, theirs[key], f'{prefix}{key}.')
         elif value != theirs[key]: yield f'{prefix}{key}', theirs[key], value
 
-# %% ../nbs/07_train.ipynb #fd566ae2
+# %% ../nbs/07_train.ipynb #bca3f64f
 TOP_LEVEL = dict(communication_data_type=str, prescale_gradients=bool, gradient_predivide_factor=float, sparse_gradients=bool, steps_per_print=int,
                  wall_clock_breakdown=bool, memory_breakdown=bool, dump_state=bool, disable_allgather=bool, zero_force_ds_cpu_optimizer=bool,
                  gradient_clipping=float, gradient_accumulation_steps=int, train_batch_size=int, train_micro_batch_size_per_gpu=int)
@@ -266,11 +266,11 @@ def _known_settings() -> dict: # name → type or pydantic model
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
     return TOP_LEVEL | dict(zero_optimization=DeepSpeedZeroConfig, bf16=DeepSpeedBF16Config, fp16=DeepSpeedFP16Config, comms_logger=CommsLoggerConfig)
 
-# %% ../nbs/07_train.ipynb #d774e1ae
+# %% ../nbs/07_train.ipynb #4b18a8a4
 def _section(kind): # the pydantic model in an annotation such as Optional[Model], or None
     return next((part for part in (kind, *get_args(kind)) if hasattr(part, 'model_fields')), None)
 
-# %% ../nbs/07_train.ipynb #eded861f
+# %% ../nbs/07_train.ipynb #39a5f3a0
 def overrides(items) -> dict: # nested, as DeepSpeed takes it; a `ConfigError` at an unknown name or a wrong type
     "DeepSpeed settings from 'section.key=value' strings."
     found = {}
@@ -284,7 +284,7 @@ def overrides(items) -> dict: # nested, as DeepSpeed takes it; a `ConfigError` a
         place[last] = _typed(kind, text, item)
     return found
 
-# %% ../nbs/07_train.ipynb #9944c1bd
+# %% ../nbs/07_train.ipynb #a6a28b27
 def _setting_type(path: str): # the type of a DeepSpeed setting, 'section.key'; a `ValueError` at an unknown name
     _import_deepspeed()
     with _silent_stderr(): known, kind = _known_settings(), None
@@ -296,7 +296,7 @@ def _setting_type(path: str): # the type of a DeepSpeed setting, 'section.key'; 
     if known: raise ValueError(f'{path} is a section: name one of {", ".join(known)}')
     return kind
 
-# %% ../nbs/07_train.ipynb #1ea80e1a
+# %% ../nbs/07_train.ipynb #272e4feb
 def _typed(kind, text: str, item: str): # the value, of its type; a `ConfigError` where it isn't
     from pydantic import TypeAdapter, ValidationError
     try: value = json.loads(text)
@@ -306,16 +306,16 @@ def _typed(kind, text: str, item: str): # the value, of its type; a `ConfigError
     except ValidationError as error: raise ConfigError(f'--set {item}: {error.errors()[0]["msg"]}') from error
     return value
 
-# %% ../nbs/07_train.ipynb #20b90614
+# %% ../nbs/07_train.ipynb #fb796364
 class RanksError(RuntimeError): "The ranks have lost each other."
 
-# %% ../nbs/07_train.ipynb #85035a2c
+# %% ../nbs/07_train.ipynb #5aa55761
 def _rank_of_launcher(environment) -> dict: # RANK and so on, where Slurm or Open MPI started the ranks for scripts/launch_distributed_train.sh
     names = dict(slurm=('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'), openmpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'))
     found = names.get(environment.get('TRAIN_TICKET_LAUNCHER'), ())
     return dict(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), (environment[name] for name in found)))
 
-# %% ../nbs/07_train.ipynb #5f4d170d
+# %% ../nbs/07_train.ipynb #00ba848c
 @contextmanager
 def distributed(device: str, timeout: float = 60): # timeout: seconds
     "DeepSpeed's process group, from the launcher's environment or for a single process. Yields `deepspeed`, the rank and the number of ranks."
@@ -338,12 +338,12 @@ def distributed(device: str, timeout: float = 60): # timeout: seconds
         if ours and deepspeed.comm.is_initialized(): deepspeed.comm.destroy_process_group()
         os.environ.clear(); os.environ.update(before)
 
-# %% ../nbs/07_train.ipynb #bf029356
+# %% ../nbs/07_train.ipynb #dd4fabfe
 def _connect(deepspeed, device, timeout): # the process group; ten minutes for the ranks to appear, `timeout` afterwards
     deepspeed.init_distributed(dist_backend='nccl' if device == 'cuda' else 'gloo', auto_mpi_discovery=False, verbose=False, timeout=timedelta(minutes=10))
     if int(os.environ['WORLD_SIZE']) > 1: torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout), None)
 
-# %% ../nbs/07_train.ipynb #d9d2fc4c
+# %% ../nbs/07_train.ipynb #55cf04e7
 @contextmanager
 def _contact(rank, world_size): # what PyTorch throws when ranks can't reach each other → a `RanksError`
     try: yield
@@ -351,7 +351,7 @@ def _contact(rank, world_size): # what PyTorch throws when ranks can't reach eac
         if world_size == 1 or not (isinstance(error, torch.distributed.DistError) or 'gloo' in str(error)): raise
         raise RanksError(f'rank {rank} of {world_size} has lost the others: {str(error).split("] ", 1)[-1].split(". ")[0]}') from error
 
-# %% ../nbs/07_train.ipynb #daf3a7ef
+# %% ../nbs/07_train.ipynb #cb7a3582
 def parameter_groups(model: nn.Module, config: Config) -> list: # for an optimizer
     "Scores learn at `lr`; what a mixed network trains as usual, at `trained_lr`. A dense network is one group."
     scores = [layer.scores for layer in gated_layers(model).values()]
@@ -359,7 +359,7 @@ def parameter_groups(model: nn.Module, config: Config) -> list: # for an optimiz
     if not scores or not others: return [dict(params=scores or others)]
     return [dict(params=scores), dict(params=others, factor=config.trained_lr/config.lr)]
 
-# %% ../nbs/07_train.ipynb #30fc1929
+# %% ../nbs/07_train.ipynb #20f9f110
 def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     "The DeepSpeed engine of a network."
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config), config.lr, config.weight_decay)
@@ -369,20 +369,20 @@ def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     if config.compile: engine.compile(); _beta_as_tensor(model)
     return engine
 
-# %% ../nbs/07_train.ipynb #e5e090b9
+# %% ../nbs/07_train.ipynb #80e38dc2
 def _beta_as_tensor(model): # for the gates of a compiled network
     for gate in {layer.gate for layer in gated_layers(model).values() if hasattr(layer.gate, 'beta')}:
         def step(progress, gate=gate, move=gate.step): move(progress); gate.beta = torch.tensor(gate.beta)
         gate.step = step
 
-# %% ../nbs/07_train.ipynb #8768c3bb
+# %% ../nbs/07_train.ipynb #022f284c
 def gathered(engine): # for a `with` that all ranks enter
     "Within this context every rank has the engine's parameters whole."
     if engine.zero_optimization_stage() < 3: return nullcontext()
     import deepspeed
     return deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
 
-# %% ../nbs/07_train.ipynb #4ef9e35e
+# %% ../nbs/07_train.ipynb #f3fbafa1
 def over_ranks(values, deepspeed, world_size: int) -> list: # of Python floats
     "Sums of some numbers over all ranks."
     if world_size == 1: return list(values)
@@ -391,7 +391,7 @@ def over_ranks(values, deepspeed, world_size: int) -> list: # of Python floats
     deepspeed.comm.all_reduce(sums)
     return sums.tolist()
 
-# %% ../nbs/07_train.ipynb #7fceb00c
+# %% ../nbs/07_train.ipynb #5759a30f
 def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as `ticket.accuracy`
     "Accuracy and loss over all ranks' shares of a split."
     part = accuracy(model, loader)
@@ -399,7 +399,7 @@ def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as
     correct, total, loss = over_ranks((part['correct'], part['total'], part['loss']*part['total']), deepspeed, world_size)
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)
 
-# %% ../nbs/07_train.ipynb #04177b8d
+# %% ../nbs/07_train.ipynb #d8f4f48b
 def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), discretisation_gap
     "What an epoch's record says of the masks."
     layers = gated_layers(model)
@@ -409,16 +409,16 @@ def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), d
     return dict(density=mean(densities.values()) if layers else 1., densities=densities,
                 discretisation_gap=mean([discretisation_gap(layer.gate, layer.scores.detach().float()) for layer in layers.values()]))
 
-# %% ../nbs/07_train.ipynb #462f38bc
+# %% ../nbs/07_train.ipynb #db91f3ae
 def snapshot(model: nn.Module, path: Path, **about):
     "Write a network's parameters and persistent buffers as safetensors, with facts about them in the header."
     from safetensors.torch import save
     atomic_write(path, save({name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}, {key: json.dumps(value) for key, value in about.items()}))
 
-# %% ../nbs/07_train.ipynb #9bb552ee
+# %% ../nbs/07_train.ipynb #be12cffd
 def ticket_path(config: Config) -> Path: return run_folder(config)/('best.dense.safetensors' if config.gate == 'none' else 'best.ticket.safetensors')
 
-# %% ../nbs/07_train.ipynb #f2e69371
+# %% ../nbs/07_train.ipynb #004f372a
 def versions() -> dict: # package → version
     "What a record has to say of the software."
     found = dict(python=platform.python_version())
@@ -427,17 +427,17 @@ def versions() -> dict: # package → version
         except PackageNotFoundError: pass
     return found
 
-# %% ../nbs/07_train.ipynb #241c6e38
+# %% ../nbs/07_train.ipynb #136ba95d
 def hardware(device: str) -> str:
     "The processor or the GPU, for a record."
     if device == 'cuda': return torch.cuda.get_device_name()
     names = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')] if os.path.exists('/proc/cpuinfo') else []
     return f'{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
 
-# %% ../nbs/07_train.ipynb #23e914b5
+# %% ../nbs/07_train.ipynb #45837960
 START = dict(epoch=0, step=0, best=-1., best_epoch=0, seconds=0., before=0., loader=None, shares=None)   # a run's state before training
 
-# %% ../nbs/07_train.ipynb #3ea39b79
+# %% ../nbs/07_train.ipynb #491f0ea5
 def save_checkpoint(engine, run: Path, state: dict, rank: int):
     "Save, then point `latest` at it, then remove older ones. Called by all ranks."
     folder, tag = run/'checkpoints', f'epoch{state["epoch"]}' + f'-step{state["step"]}'*bool(state['step'])
@@ -448,7 +448,7 @@ def save_checkpoint(engine, run: Path, state: dict, rank: int):
     for old in folder.glob('epoch*'):
         if old.name != tag: shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/07_train.ipynb #5603c8ce
+# %% ../nbs/07_train.ipynb #5c7fa717
 def load_checkpoint(engine, run: Path, rank: int = 0, world_size: int = 1) -> dict: # a run's state
     "Go back to the last complete checkpoint; where there is none, to the start."
     folder = run/'checkpoints'
@@ -461,7 +461,7 @@ def load_checkpoint(engine, run: Path, rank: int = 0, world_size: int = 1) -> di
     if rank == 0: (folder/'latest_universal').unlink(missing_ok=True)
     return {key: state.get(key, value) for key, value in START.items()}
 
-# %% ../nbs/07_train.ipynb #2183342b
+# %% ../nbs/07_train.ipynb #47f00dfd
 def to_universal(engine, folder: Path, tag: str, rank: int, world_size: int) -> str: # the tag of the universal checkpoint
     "Make a checkpoint loadable by any number of ranks, and tell the engine."
     from deepspeed.checkpoint.ds_to_universal import main as convert
@@ -474,7 +474,7 @@ def to_universal(engine, folder: Path, tag: str, rank: int, world_size: int) -> 
     engine._config.load_universal_checkpoint = True
     return target.name
 
-# %% ../nbs/07_train.ipynb #bf27b9c8
+# %% ../nbs/07_train.ipynb #c718b99b
 def sweep_up(run: Path):
     "Remove what a kill in the middle of writing has left in a run's folder."
     latest = run/'checkpoints/latest'
@@ -483,19 +483,19 @@ def sweep_up(run: Path):
         if half.name != kept: shutil.rmtree(half)
     for half in (*run.glob('.*'), *(run/'checkpoints').glob('.*')): half.unlink()
 
-# %% ../nbs/07_train.ipynb #c7e4d2ba
+# %% ../nbs/07_train.ipynb #790251b8
 def _from_all(own, world_size: int) -> list: # what each rank has, in their order
     if world_size == 1: return [own]
     shares = [None]*world_size
     torch.distributed.all_gather_object(shares, own)
     return shares
 
-# %% ../nbs/07_train.ipynb #2dfacb2c
+# %% ../nbs/07_train.ipynb #2bdad398
 def random_state() -> list: # of tensors: the CPU's, and the GPU's where there is one
     "PyTorch's random state."
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
 
-# %% ../nbs/07_train.ipynb #040ea009
+# %% ../nbs/07_train.ipynb #aa669a67
 def begin_epoch(config: Config, loader, state: dict, rank: int, world_size: int) -> dict: # what this rank has added up so far
     "Set the loader and the random state to where a run is: at the start of an epoch, or within it."
     loader.set_epoch(state['epoch'])
@@ -508,7 +508,7 @@ def begin_epoch(config: Config, loader, state: dict, rank: int, world_size: int)
     if len(random[rank]) > 1: torch.cuda.set_rng_state(random[rank][1])
     return sums[rank]
 
-# %% ../nbs/07_train.ipynb #aa30bcf6
+# %% ../nbs/07_train.ipynb #84a003d2
 def train_epoch(
     engine, # DeepSpeed's
     gate, # Shared by the network's layers; None in a dense network
@@ -538,24 +538,27 @@ def train_epoch(
         if stop(batches//accumulate): break
     return dict(loss_sum=float(loss_sum), correct=int(correct), total=total, batches=batches)
 
-# %% ../nbs/07_train.ipynb #cc106f74
+# %% ../nbs/07_train.ipynb #150b6de8
 class Interrupted(KeyboardInterrupt):
     "A run was asked to stop, and has saved what there was to save."
     def __init__(self, signum: int = signal.SIGINT, state: dict = None): self.signum, self.state = signum, state
 
-# %% ../nbs/07_train.ipynb #69f18729
+# %% ../nbs/07_train.ipynb #06afefce
 class Stop:
     "Within its context SIGINT and SIGTERM are heard; `stop(step)` says whether any rank has heard one."
     every = 8   # steps between agreements of several ranks
-    def __init__(self, world_size: int = 1): self.world_size, self.heard, self.signum, self.polling, self.before = world_size, 0, 0, False, {}
+    same = 1.   # seconds within which signals count as one
+    def __init__(self, world_size: int = 1): self.world_size, self.heard, self.at, self.signum, self.polling, self.before = world_size, 0, -math.inf, 0, False, {}
     def __enter__(self):
         if threading.current_thread() is threading.main_thread(): self.before = {s: signal.signal(s, self.hear) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
     def __exit__(self, *_):
+        time.sleep(max(self.at + self.same - time.monotonic(), 0))   # for the rest of a double signal
         for signum, handler in self.before.items(): signal.signal(signum, handler)
     def hear(self, signum, frame):
-        if self.heard or not self.polling: raise Interrupted(signum)
-        self.heard = signum
+        if time.monotonic() - self.at < self.same: return
+        first, self.heard, self.at = not self.heard, signum, time.monotonic()
+        if not (first and self.polling): raise Interrupted(signum)
     def __call__(self, step: int = 0) -> bool:
         if self.world_size == 1: self.signum = self.heard
         elif step % self.every == 0: self.agree()
@@ -565,7 +568,7 @@ class Stop:
         torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
         self.signum = int(heard)
 
-# %% ../nbs/07_train.ipynb #2f08ff13
+# %% ../nbs/07_train.ipynb #25a14f57
 class OwnLoader:
     "Batches of your own, such as a `DataLoader`, with what a run asks of a loader. The random order comes from PyTorch's random state, which each epoch sets."
     def __init__(self, own, batch_size: int, device: str): # own: of (images, labels), with a length
@@ -589,7 +592,7 @@ class OwnLoader:
     def state_dict(self): return dict(epoch=self.epoch, position=self.position, begun=self.begun)
     def load_state_dict(self, state: dict): self.epoch, self.position, self.begun = state['epoch'], state['position'], state['begun']
 
-# %% ../nbs/07_train.ipynb #4f40b543
+# %% ../nbs/07_train.ipynb #7c70918c
 def own_loaders(config: Config, loaders, model: nn.Module) -> tuple: # loaders of a run, and what there is to know of their data
     "Take loaders of your own: something with .train, .validation and .test, or the three in this order."
     if model is None: raise ConfigError('loaders of your own need a model of your own: fit(config, model, loaders=…)')
@@ -600,12 +603,12 @@ def own_loaders(config: Config, loaders, model: nn.Module) -> tuple: # loaders o
     facts = SimpleNamespace(name='own', source='loaders of your own', fallback=False, shape=tuple(images.shape[1:]), classes=tuple(map(str, range(classes))), mean=(0.,)*images.shape[1], std=(1.,)*images.shape[1])
     return SimpleNamespace(**{name: OwnLoader(batches, config.batch_size or 256, config.device) for name, batches in found.items()}), facts
 
-# %% ../nbs/07_train.ipynb #22112121
+# %% ../nbs/07_train.ipynb #1be900b3
 def model_options(config: Config) -> dict: # beyond width, shape and classes
     "What a network is built with, where it isn't the default."
     return dict(norm=config.norm) if config.norm != 'none' else {}
 
-# %% ../nbs/07_train.ipynb #2084a328
+# %% ../nbs/07_train.ipynb #4d0d37c6
 def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) -> SimpleNamespace: # dataset, dense, model, gate
     "The data set and the network of a run."
     dataset = dataset or load_dataset(config.dataset)
@@ -619,7 +622,7 @@ def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) ->
     if config.optimizer in BINARY and (trained := inventory(ticket).trained): raise ConfigError(f'--optimizer {config.optimizer} would binarise {trained[0]} too: gate every layer, or choose another')
     return SimpleNamespace(dataset=dataset, dense=dense, gate=gate, model=ticket)
 
-# %% ../nbs/07_train.ipynb #0f87dbbe
+# %% ../nbs/07_train.ipynb #3888fafa
 def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_model` takes besides the network
     "What a ticket says of the run that it comes from."
     dataset = parts.dataset
@@ -627,13 +630,13 @@ def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_mode
     return arch | dict(normalisation=dict(mean=list(dataset.mean), std=list(dataset.std)), classes=tuple(dataset.classes),
                        training=dict(dataset=dataset.name, gate=config.gate, optimizer=config.optimizer, lr=config.lr, epochs=config.epochs, batch_size=config.batch_size, versions=versions()))
 
-# %% ../nbs/07_train.ipynb #f569250b
+# %% ../nbs/07_train.ipynb #1a0f2c85
 def sized(config: Config, dataset: Dataset) -> Config: # with a batch size
     "A configuration whose batch fits the data set, where none was asked for: a few hundred images don't make many steps of 256."
     small = hasattr(dataset, 'train') and len(dataset.train) < 10_000   # loaders of one's own don't say
     return replace(config, batch_size=config.batch_size or (32 if small else 256))
 
-# %% ../nbs/07_train.ipynb #38ee9611
+# %% ../nbs/07_train.ipynb #204a7537
 def fit(
     config: Config, # Checked, by `resolve` or `check_config`
     model: nn.Module = None, # A dense network of your own; None: the registry's `config.arch`
@@ -666,21 +669,21 @@ def fit(
         logs.close(summary)
         return summary
 
-# %% ../nbs/07_train.ipynb #d03562b7
+# %% ../nbs/07_train.ipynb #5ebcb4b5
 def what_there_is(config: Config, stopped: Interrupted) -> dict:
     "Of an interrupted run: where it stands, and the best ticket so far."
     print(farewell(stopped, f'fit(resolve(dict(name={config.name!r}' + f', runs={config.runs!r}'*(config.runs != Config.runs) + ', resume=True)))'))
     path = ticket_path(config)
     return dict(name=config.name, interrupted=True, ticket=str(path) if path.exists() else None) | {key: stopped.state[key] for key in ('epoch', 'step', 'best', 'best_epoch')}
 
-# %% ../nbs/07_train.ipynb #f624a6c1
+# %% ../nbs/07_train.ipynb #ead4fb23
 def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
     "What an interrupted run says."
     state = getattr(stopped, 'state', None)
     if not state: return f'interrupted at once; {how} goes on from the last checkpoint, if the run has one'   # before training, or by a second signal
     return f'interrupted: saved after {state["epoch"]} epochs' + f' and {state["step"]} steps'*bool(state['step']) + f'; {how} goes on from there'
 
-# %% ../nbs/07_train.ipynb #35bcb508
+# %% ../nbs/07_train.ipynb #d5f7fb98
 def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -> SimpleNamespace: # train, validation, test
     "The loaders of a rank; the test split is rank 0's."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
@@ -689,15 +692,15 @@ def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -
     return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=Augmentation(shift=config.shift, rotate=config.rotate), **common),
                            validation=make_loader(dataset, 'validation', 1000, backend='resident', **common), test=test_batches(dataset, device))
 
-# %% ../nbs/07_train.ipynb #4a1c7a1f
+# %% ../nbs/07_train.ipynb #0126c861
 def test_batches(dataset: Dataset, device='cpu', batch_size: int = 1000):
     "The batches of the test split that every evaluation uses, so that all get the same count."
     return make_loader(dataset, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/07_train.ipynb #bb6147fe
+# %% ../nbs/07_train.ipynb #c5e8aee1
 def gate_beta(gate) -> float | None: return float(gate.beta) if hasattr(gate, 'beta') else None # None: it has none, or there is no gate
 
-# %% ../nbs/07_train.ipynb #4c75773c
+# %% ../nbs/07_train.ipynb #17b9380c
 def train(config, parts, engine, loaders, about, state, logs, stop, deepspeed, rank, world_size, after_epoch=None) -> dict: # the state after the last epoch
     "The epochs of a run, from where `state` says."
     rate, steps = learning_rate(config), len(loaders.train)//config.accumulate
@@ -728,7 +731,7 @@ def train(config, parts, engine, loaders, about, state, logs, stop, deepspeed, r
     stop.polling = False
     return state
 
-# %% ../nbs/07_train.ipynb #5155ace6
+# %% ../nbs/07_train.ipynb #04fe0250
 def one_epoch(config, parts, engine, loader, rate, state, stop, bar, rank, world_size) -> tuple: # the state at the epoch's end, and what this rank has added up
     "Train to the end of an epoch, in as many parts as checkpoints are wanted; `Interrupted` where a stop was."
     steps = len(loader)//config.accumulate
@@ -744,12 +747,12 @@ def one_epoch(config, parts, engine, loader, rate, state, stop, bar, rank, world
         if stop.signum: raise Interrupted(stop.signum, state)
     return state, sums
 
-# %% ../nbs/07_train.ipynb #bbe28683
+# %% ../nbs/07_train.ipynb #b9530da6
 def stops_early(config: Config, state: dict) -> bool:
     "Has validation accuracy not risen for as long as the configuration is patient?"
     return bool(config.patience) and state['epoch'] - state['best_epoch'] >= config.patience
 
-# %% ../nbs/07_train.ipynb #30a75457
+# %% ../nbs/07_train.ipynb #14397782
 def record_epoch(config, model, parts, about, record, best, logs):
     "Log an epoch's record; write ticket and scores where it's the best, and log pictures where a logger takes them."
     run = run_folder(config)
@@ -760,7 +763,7 @@ def record_epoch(config, model, parts, about, record, best, logs):
     snapshot(model, run/'best.scores.safetensors', **facts)
     if logs.pictures: log_pictures(model, parts.dataset, record['epoch'], logs, predict=config.zero < 3)   # a whole forward of ZeRO 3 needs all ranks
 
-# %% ../nbs/07_train.ipynb #30872145
+# %% ../nbs/07_train.ipynb #2d9bf8b9
 @torch.no_grad()
 def log_pictures(model, dataset, epoch: int, logs, predict: bool = True, count: int = 24):
     "The masks, and what the network says of the first validation images."
@@ -770,7 +773,7 @@ def log_pictures(model, dataset, epoch: int, logs, predict: bool = True, count: 
     said = model.eval()(images.to(next(model.parameters()).dtype)).argmax(1).tolist()
     logs.picture('examples', example_picture(dataset.validation.images[:count], labels.tolist(), said, dataset.classes), epoch)
 
-# %% ../nbs/07_train.ipynb #1484075f
+# %% ../nbs/07_train.ipynb #40f5838c
 def soft_accuracy(config: Config, fresh, test) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch that the best ticket is from."
     from safetensors.torch import load_file
@@ -782,7 +785,7 @@ def soft_accuracy(config: Config, fresh, test) -> float: # 0…1, of the test sp
     if gate: gate.step(progress)
     with soft_masks(model): return accuracy(model, test)['accuracy']
 
-# %% ../nbs/07_train.ipynb #3caab235
+# %% ../nbs/07_train.ipynb #33e49480
 def command_line(config: Config) -> str:
     "The command that repeats a run, wherever it was started from."
     where = 'name', 'runs', 'resume', 'record', 'deepspeed_config'
@@ -790,7 +793,7 @@ def command_line(config: Config) -> str:
     words = [f'--{key} {part}' for key, value in given if not isinstance(value, bool) for part in (value if isinstance(value, (list, tuple)) else [value])]
     return ' '.join(['python scripts/train.py', *words, *(f'--{"" if value else "no-"}{key}' for key, value in given if isinstance(value, bool))])
 
-# %% ../nbs/07_train.ipynb #8fafb7e0
+# %% ../nbs/07_train.ipynb #5797f63d
 def close_run(config: Config, parts, loaders, about: dict, state: dict, world_size: int) -> dict:
     "Test the best ticket and write summary.json."
     path, dataset = ticket_path(config), parts.dataset
@@ -814,7 +817,7 @@ def close_run(config: Config, parts, loaders, about: dict, state: dict, world_si
         with open(config.record, 'a') as f: f.write(json.dumps({key: value for key, value in summary.items() if key not in ('config', 'ticket')}) + '\n')
     return summary
 
-# %% ../nbs/07_train.ipynb #8bc06595
+# %% ../nbs/07_train.ipynb #3ed8d922
 def closing_table(summary: dict) -> str:
     "What a run says at its end."
     s, run = summary, Path(summary['ticket']).parent
@@ -830,7 +833,7 @@ def closing_table(summary: dict) -> str:
     if s['fallback']: rows.insert(0, ('data set', 'the small embedded digits, because MNIST could not be had; these are not MNIST figures'))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
-# %% ../nbs/07_train.ipynb #62fcef0e
+# %% ../nbs/07_train.ipynb #76b1145d
 def main(argv=None) -> int: # exit code: 0, 2 for a mistake, 130 for an interruption
     "tt_train: train a strong lottery ticket."
     parser = make_parser(prog='train.py')
