@@ -8,13 +8,14 @@ __all__ = ['IDX_FILES', 'MNIST', 'FASHION', 'KMNIST', 'IDX_SOURCES', 'DATASETS',
            'IdxSource', 'cache_dir', 'data_dirs', 'find_files', 'check_hash', 'answering', 'download', 'fetch',
            'load_idx', 'stratified', 'load_digits', 'scan_folder', 'dali_available', 'decode_pillow', 'decode_dali',
            'decoded', 'load_folder', 'moments', 'from_arrays', 'load_dataset', 'Augmentation', 'affine_matrices',
-           'Plan', 'plan_epoch', 'draw_normal', 'spline_basis', 'draw_bend', 'batch_bounds', 'Store', 'Loader', 'warp',
-           'ResidentLoader', 'dali_graph', 'DaliLoader', 'make_loader']
+           'Plan', 'joined', 'plan_epoch', 'draw_normal', 'spline_basis', 'draw_bend', 'batch_bounds', 'Store',
+           'Loader', 'warp', 'ResidentLoader', 'dali_graph', 'DaliLoader', 'make_loader']
 
-# %% ../nbs/04_data.ipynb #31d68d94
+# %% ../nbs/04_data.ipynb #3cd109ad
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from urllib.request import Request, urlopen
 from http.client import HTTPException
@@ -24,14 +25,14 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-# %% ../nbs/04_data.ipynb #e09b78f1
+# %% ../nbs/04_data.ipynb #455424cf
 class DataError(ValueError):
     "Something is wrong with the data. The message is one line that names the thing and the remedy."
 
 class Unavailable(DataError):
     "The data are not on this machine and cannot be had from elsewhere."
 
-# %% ../nbs/04_data.ipynb #60b466c5
+# %% ../nbs/04_data.ipynb #523af1cb
 @dataclass(frozen=True)
 class Split:
     "Pictures and their labels."
@@ -40,7 +41,7 @@ class Split:
     def __len__(self): return len(self.labels)
     def __getitem__(self, rows): return Split(self.images[rows], self.labels[rows])
 
-# %% ../nbs/04_data.ipynb #da1c2871
+# %% ../nbs/04_data.ipynb #bc10b1ce
 @dataclass(frozen=True)
 class Dataset:
     "A data set in three splits, with what a network has to know of it."
@@ -57,7 +58,7 @@ class Dataset:
     @property
     def shape(self): return (self.train.images.shape[-1], *self.train.images.shape[1:3]) # (C, H, W)
 
-# %% ../nbs/04_data.ipynb #f96c7c64
+# %% ../nbs/04_data.ipynb #282162f3
 def _unpacked(path): # The content of a file, decompressed where it is a gzip file
     try:
         raw = Path(path).read_bytes()
@@ -65,7 +66,7 @@ def _unpacked(path): # The content of a file, decompressed where it is a gzip fi
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f'{path} cannot be read ({error or type(error).__name__}); delete it and it will be downloaded again') from None
 
-# %% ../nbs/04_data.ipynb #cd5c880e
+# %% ../nbs/04_data.ipynb #e3a6d65c
 def parse_idx(
     content: bytes, # A whole IDX file, uncompressed
     name = 'the file', # What an error calls it
@@ -77,7 +78,7 @@ def parse_idx(
     if len(content) != 4 + 4*dims + math.prod(shape): raise DataError(f'{name} promises {"×".join(map(str, shape))} bytes and holds {len(content) - 4 - 4*dims:,}; delete it and it will be downloaded again')
     return np.frombuffer(content, np.uint8, offset=4 + 4*dims).reshape(shape).copy()
 
-# %% ../nbs/04_data.ipynb #e01d071f
+# %% ../nbs/04_data.ipynb #ab23c166
 @dataclass(frozen=True)
 class IdxSource:
     "Four IDX files, where to get them, and how to know them."
@@ -86,7 +87,7 @@ class IdxSource:
     classes: tuple # The classes' names
     hash_of: str = 'content' # 'content': uncompressed. 'file': as it is downloaded
 
-# %% ../nbs/04_data.ipynb #d9cc8e67
+# %% ../nbs/04_data.ipynb #a509fe48
 IDX_FILES = 'train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz', 't10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz'
 MNIST = IdxSource(
     hashes=dict(zip(IDX_FILES, ('ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db', '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
@@ -94,31 +95,31 @@ MNIST = IdxSource(
     mirrors=('https://ossci-datasets.s3.amazonaws.com/mnist/', 'https://storage.googleapis.com/cvdf-datasets/mnist/', 'https://raw.githubusercontent.com/fgnt/mnist/master/'),
     classes=tuple('0123456789'))
 
-# %% ../nbs/04_data.ipynb #2d662953
+# %% ../nbs/04_data.ipynb #d6241461
 FASHION = IdxSource(
     hashes=dict(zip(IDX_FILES, ('3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84', 'a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845',
                                 '346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073', '67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5'))),
     mirrors=('http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/', 'https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/'),
     classes=('T-shirt', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'), hash_of='file')
 
-# %% ../nbs/04_data.ipynb #4230227a
+# %% ../nbs/04_data.ipynb #0739a666
 KMNIST = IdxSource(
     hashes=dict(zip(IDX_FILES, ('51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4', 'e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17',
                                 'edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5', '20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c'))),
     mirrors=('http://codh.rois.ac.jp/kmnist/dataset/kmnist/', 'https://codh.rois.ac.jp/kmnist/dataset/kmnist/'),
     classes=('o', 'ki', 'su', 'tsu', 'na', 'ha', 'ma', 'ya', 're', 'wo'), hash_of='file')
 
-# %% ../nbs/04_data.ipynb #42a4de33
+# %% ../nbs/04_data.ipynb #d5359958
 IDX_SOURCES = {'mnist': MNIST, 'fashion': FASHION, 'kmnist': KMNIST}
 DATASETS = ('auto', *IDX_SOURCES, 'digits', 'folder:PATH')
 
-# %% ../nbs/04_data.ipynb #385be9a6
+# %% ../nbs/04_data.ipynb #d50688b9
 def cache_dir(
 ): # Not created here
     "The user's cache: `$XDG_CACHE_HOME/train_ticket`, by default ~/.cache/train_ticket."
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'train_ticket'
 
-# %% ../nbs/04_data.ipynb #0cc3878a
+# %% ../nbs/04_data.ipynb #782b99f8
 def data_dirs(
     name: str, # The data set's folder in each of them
 ):
@@ -126,7 +127,7 @@ def data_dirs(
     given = os.environ.get('TRAIN_TICKET_DATA')
     return [Path(folder)/name for folder in ([given] if given else []) + [cache_dir()]]
 
-# %% ../nbs/04_data.ipynb #7d5344fb
+# %% ../nbs/04_data.ipynb #6eac59aa
 def find_files(
     name: str, # The data set
     source: IdxSource,
@@ -135,7 +136,7 @@ def find_files(
     places = lambda file: (folder/form for folder in data_dirs(name) for form in (file, file.removesuffix('.gz')))
     return {file: next((path for path in places(file) if os.path.isfile(path)), None) for file in source.hashes}
 
-# %% ../nbs/04_data.ipynb #ab081548
+# %% ../nbs/04_data.ipynb #50edaa0e
 def check_hash(
     path: Path,
     source: IdxSource,
@@ -148,7 +149,7 @@ def check_hash(
         raise DataError(f'{path} has the wrong content (SHA-256 {found[:12]}…, expected {known[:12]}…); delete it and it will be downloaded again')
     return content
 
-# %% ../nbs/04_data.ipynb #d6efe704
+# %% ../nbs/04_data.ipynb #5c6525f3
 OUR_DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR   # troubles that no other mirror cures
 USER_AGENT = {'User-Agent': 'train_ticket (https://github.com/train-ticket/train_ticket)'}
 
@@ -169,7 +170,7 @@ def answering(
         except queue.Empty: break
     return [index for index in found if index is not None]
 
-# %% ../nbs/04_data.ipynb #00b119ae
+# %% ../nbs/04_data.ipynb #d464fc68
 def download(
     address: str,
     path: Path, # Where to; its folder is made
@@ -192,7 +193,7 @@ def download(
         for left in temporary.iterdir(): left.unlink()
         temporary.rmdir()
 
-# %% ../nbs/04_data.ipynb #788b7549
+# %% ../nbs/04_data.ipynb #24a9bb79
 def fetch(
     name: str, # The data set
     source: IdxSource,
@@ -214,13 +215,13 @@ def fetch(
             if attempt >= len(mirrors) - 1: time.sleep(.2*2**(attempt//len(mirrors)))
         else: raise Unavailable(f'{file} could not be downloaded, last from {mirror} ({str(trouble).splitlines()[0][:120]}); {hint}')
 
-# %% ../nbs/04_data.ipynb #c66e1cfe
+# %% ../nbs/04_data.ipynb #0db29257
 def _paired(images, labels, where): # Two arrays of an IDX pair → Split
     if images.ndim != 3 or labels.ndim != 1: raise DataError(f'{where}: expected pictures [N, H, W] and labels [N], found {images.shape} and {labels.shape}; delete the files and they will be downloaded again')
     if len(images) != len(labels): raise DataError(f'{where} has {len(images):,} pictures but {len(labels):,} labels; delete both files and they will be downloaded again')
     return Split(images[..., None], labels.astype(np.int64))
 
-# %% ../nbs/04_data.ipynb #1263fdbc
+# %% ../nbs/04_data.ipynb #cc44b94d
 def load_idx(
     name: str, # Of the data set, for messages and folders
     source: IdxSource,
@@ -235,7 +236,7 @@ def load_idx(
     arrays, folder = [parse_idx(check_hash(path, source), path) for path in paths.values()], paths[IDX_FILES[0]].parent
     return _paired(*arrays[:2], f'{folder}, training set'), _paired(*arrays[2:], f'{folder}, test set'), folder
 
-# %% ../nbs/04_data.ipynb #67f76865
+# %% ../nbs/04_data.ipynb #18147226
 def stratified(
     labels: np.ndarray, # int64 [N]
     count: int, # How many to take out
@@ -250,13 +251,13 @@ def stratified(
     taken = np.sort(np.concatenate([rng.permutation(np.flatnonzero(labels == name))[:n] for name, n in zip(names, quota)]))
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
-# %% ../nbs/04_data.ipynb #6420f759
+# %% ../nbs/04_data.ipynb #9e38d85d
 @lru_cache
 def _bilinear(new, old): # [new, old] matrix of bilinear weights, pixel centres at halves
     at = np.clip((np.arange(new) + .5)*old/new - .5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
 
-# %% ../nbs/04_data.ipynb #07342040
+# %% ../nbs/04_data.ipynb #b9c56a2b
 def load_digits(
 ): # (training Split, test Split, where they came from)
     "scikit-learn's 1,797 digits at 28×28, a fifth of them as the test set."
@@ -268,7 +269,7 @@ def load_digits(
     kept, taken = stratified(both.labels, len(both)//5, seed=0)
     return both[kept], both[taken], 'the digits inside scikit-learn'
 
-# %% ../nbs/04_data.ipynb #9af01be7
+# %% ../nbs/04_data.ipynb #da3fc562
 def _fitted(split, in_shape): # Pictures in the channels, height and width that the network needs
     if in_shape is None or in_shape == (split.images.shape[-1], *split.images.shape[1:3]): return split
     channels, *size = in_shape
@@ -278,7 +279,7 @@ def _fitted(split, in_shape): # Pictures in the channels, height and width that 
     if list(x.shape[2:]) != size: x = F.interpolate(x, tuple(size), mode='bilinear', antialias=True)
     return Split(x.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy(), split.labels)
 
-# %% ../nbs/04_data.ipynb #0021cefb
+# %% ../nbs/04_data.ipynb #77b57b9c
 def _class_files(folder): # A split's folder → {class: [files]}
     if not folder.is_dir(): raise DataError(f'{folder.parent} has no folder {folder.name}/; pictures belong in {folder}/<class>/')
     classes = {sub.name: sorted(file for file in sub.iterdir() if file.suffix.lower() in ('.png', '.jpg', '.jpeg') and not file.name.startswith('.'))
@@ -287,7 +288,7 @@ def _class_files(folder): # A split's folder → {class: [files]}
     if empty := [name for name, files in classes.items() if not files]: raise DataError(f'{folder/empty[0]} has no PNG or JPEG picture; add some or delete the folder')
     return classes
 
-# %% ../nbs/04_data.ipynb #74967891
+# %% ../nbs/04_data.ipynb #11a67efe
 def scan_folder(
     root: Path, # Holds train/<class>/ and test/<class>/
 ): # ({'train': (files, labels), 'test': (files, labels)}, class names)
@@ -298,7 +299,7 @@ def scan_folder(
     listed = lambda classes: ([file for files in classes.values() for file in files], np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()]))
     return dict(train=listed(train), test=listed(test)), tuple(train)
 
-# %% ../nbs/04_data.ipynb #e76cbfd6
+# %% ../nbs/04_data.ipynb #60939dfe
 @lru_cache
 def dali_available(): # Asked once
     "Can DALI be imported here? It exists for Linux only."
@@ -308,7 +309,7 @@ def dali_available(): # Asked once
         return False
     return True
 
-# %% ../nbs/04_data.ipynb #fc55fe2e
+# %% ../nbs/04_data.ipynb #cd9eec34
 def decode_pillow(
     file: Path,
 ): # uint8 [H, W, 3]; a `DataError` that names the file where it is no whole picture
@@ -320,7 +321,7 @@ def decode_pillow(
             return np.array(ImageOps.exif_transpose(image).convert('RGB'))
     except Exception as error: raise DataError(f'{file} is not a whole picture ({error}); replace it, or give --on_bad_image skip') from None
 
-# %% ../nbs/04_data.ipynb #3831c4bf
+# %% ../nbs/04_data.ipynb #740891e5
 def decode_dali(
     files: list,
     threads: int = 1,
@@ -334,7 +335,7 @@ def decode_dali(
         except RuntimeError: return
         yield [np.array(batch[i]) for i in range(min(len(batch), len(files) - start))]
 
-# %% ../nbs/04_data.ipynb #59474cc4
+# %% ../nbs/04_data.ipynb #bcd1874e
 def decoded(
     files: list,
     on_bad_image: str = 'fail', # 'fail': a `DataError` names the picture. 'skip': leave it out
@@ -354,7 +355,7 @@ def decoded(
             else: yield row, picture
             done = row + 1
 
-# %% ../nbs/04_data.ipynb #c3015b22
+# %% ../nbs/04_data.ipynb #d9f2fcb5
 def load_folder(
     root: Path, # Holds train/<class>/ and test/<class>/
     in_shape: tuple = None, # (C, H, W) that the network needs; None: (1, 28, 28)
@@ -373,14 +374,14 @@ def load_folder(
         splits.append(Split(np.stack([picture for _, picture in read]), labels[rows]))
     return *splits, classes
 
-# %% ../nbs/04_data.ipynb #e3f87f68
+# %% ../nbs/04_data.ipynb #918bdcf8
 def _validation_count(validation, n, name): # None, a count or a fraction → a count
     if validation is None: validation = 1/12         # 5,000 of MNIST's 60,000
     count = max(1, round(validation*n)) if isinstance(validation, float) and 0 < validation < 1 else int(validation)
     if not 0 < count < n: raise DataError(f'validation={validation!r} leaves nothing of the {n:,} training pictures of {name}; give a count below {n:,} or a fraction below 1')
     return count
 
-# %% ../nbs/04_data.ipynb #d81b6648
+# %% ../nbs/04_data.ipynb #644141e9
 def moments(
     images: np.ndarray, # uint8 [N, H, W, C]
 ): # (means, standard deviations), one a channel, pixels counting from 0 to 1, to four places
@@ -391,7 +392,7 @@ def moments(
     stds = [math.sqrt(count @ (level - mean)**2/count.sum()) for count, mean in zip(counts, means)]
     return tuple(round(float(mean), 4) for mean in means), tuple(max(round(std, 4), 1e-4) for std in stds)
 
-# %% ../nbs/04_data.ipynb #4cb11ad6
+# %% ../nbs/04_data.ipynb #85fc45a2
 def from_arrays(
     train: Split, # Everything that training and validation may use
     test: Split,
@@ -409,12 +410,12 @@ def from_arrays(
     kept, taken = stratified(train.labels, _validation_count(validation, len(train), name), split_seed)
     return Dataset(name, train[kept], train[taken], test, classes, mean, std, source)
 
-# %% ../nbs/04_data.ipynb #4050cba6
+# %% ../nbs/04_data.ipynb #4fa118ad
 def _unknown(name): # The error for a name that isn't one
     near = difflib.get_close_matches(name, DATASETS, 2, .4)
     return DataError(f'no data set is called {name!r}; ' + (f'did you mean {" or ".join(near)}? ' if near else '') + f'There are {", ".join(DATASETS)}')
 
-# %% ../nbs/04_data.ipynb #83dba057
+# %% ../nbs/04_data.ipynb #67bee7f7
 def load_dataset(
     name: str = 'auto', # One of `DATASETS`
     *,
@@ -440,7 +441,7 @@ def load_dataset(
     else: raise _unknown(name)
     return from_arrays(_fitted(train, in_shape), _fitted(test, in_shape), classes, name, str(source), validation, split_seed)
 
-# %% ../nbs/04_data.ipynb #0ed4b821
+# %% ../nbs/04_data.ipynb #7320dc88
 @dataclass(frozen=True)
 class Augmentation:
     "How far a training picture may be changed at random; each number is the end of a uniform range."
@@ -464,7 +465,7 @@ class Augmentation:
     @property
     def recolours(self): return bool(self.brightness or self.contrast or self.noise)
 
-# %% ../nbs/04_data.ipynb #7acf7fd1
+# %% ../nbs/04_data.ipynb #81e2b4ac
 def affine_matrices(
     rng, # numpy Generator
     n: int, # Pictures
@@ -484,7 +485,7 @@ def affine_matrices(
                        -h*sin, h*cos, h*(H/2 + sin*ox - cos*oy) + down*(1 - h)*H], -1)
     return matrix.reshape(n, 2, 3).astype(np.float32)
 
-# %% ../nbs/04_data.ipynb #844d4c69
+# %% ../nbs/04_data.ipynb #cbd9d3db
 @dataclass(frozen=True)
 class Plan:
     "What happens to each picture of an epoch (or, sliced, of a batch), in the order in which they come."
@@ -499,7 +500,15 @@ class Plan:
     def __len__(self): return len(self.rows)
     def __getitem__(self, part): return Plan(**{name: values[part] for name, values in vars(self).items() if values is not None})
 
-# %% ../nbs/04_data.ipynb #c1465caa
+# %% ../nbs/04_data.ipynb #2dcb2a96
+def joined(
+    plans: list, # Of consecutive batches
+): # A `Plan`
+    "One plan of several."
+    join = lambda values: (torch.cat if torch.is_tensor(values[0]) else np.concatenate)(values)
+    return Plan(**{name: join([getattr(plan, name) for plan in plans]) for name, values in vars(plans[0]).items() if values is not None})
+
+# %% ../nbs/04_data.ipynb #a1398486
 ORDER, SHIFT, WARP, COLOUR, NOISE, BEND = range(1, 7)   # streams
 
 def plan_epoch(
@@ -522,7 +531,7 @@ def plan_epoch(
         plan = replace(plan, gain=(bright*contrast).astype(np.float32), offset=(127.5*bright*(1 - contrast)).astype(np.float32))
     return plan
 
-# %% ../nbs/04_data.ipynb #2bca9f06
+# %% ../nbs/04_data.ipynb #0d3b226d
 def draw_normal(
     shape: tuple,
     *key: int, # Seed, epoch, stream, place in the epoch where the batch begins
@@ -531,7 +540,7 @@ def draw_normal(
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-# %% ../nbs/04_data.ipynb #c180d027
+# %% ../nbs/04_data.ipynb #2ed3cad5
 @lru_cache
 def spline_basis(
     size: int, # Pixels
@@ -542,7 +551,7 @@ def spline_basis(
     basis = np.where(distance < 1, 2/3 - distance**2*(1 - distance/2), np.maximum(0, 2 - distance)**3/6)
     return torch.from_numpy(basis/np.sqrt((basis**2).sum(1).mean())).float()
 
-# %% ../nbs/04_data.ipynb #19912c42
+# %% ../nbs/04_data.ipynb #fb74aaa5
 def draw_bend(
     n: int, # Pictures
     size: tuple, # (H, W)
@@ -553,7 +562,7 @@ def draw_bend(
     down, across = spline_basis(size[0]), spline_basis(size[1])
     return strength*(down @ draw_normal((n, 2, down.shape[1], across.shape[1]), *key) @ across.T)
 
-# %% ../nbs/04_data.ipynb #7f437bfb
+# %% ../nbs/04_data.ipynb #470d49c5
 def batch_bounds(
     n: int, # Pictures
     batch_size: int, # A rank's
@@ -570,7 +579,7 @@ def batch_bounds(
     edges = np.minimum(np.arange(count + 1)*batch_size, np.maximum(last - first - (count - np.arange(count + 1)), 0)) + first
     return np.stack([edges[:-1], edges[1:]], -1)
 
-# %% ../nbs/04_data.ipynb #5ff41129
+# %% ../nbs/04_data.ipynb #6ee2db02
 class Store:
     "All pictures of a split on a device, ready to be collected shifted."
     def __init__(self,
@@ -595,7 +604,7 @@ class Store:
         picked = self.runs.index_select(0, torch.from_numpy(begin).to(self.runs.device, non_blocking=True))
         return picked.view(-1, *self.padded)[..., :self.size[0], :self.size[1]]
 
-# %% ../nbs/04_data.ipynb #9aabb698
+# %% ../nbs/04_data.ipynb #3eef676b
 class Loader:
     "Batches (images float32 [B, C, H, W], normalised; labels int64 [B]) on a device, an epoch at a time."
     backend = None
@@ -648,13 +657,13 @@ class Loader:
 
     def close(self): "Free what the loader holds; the next loop takes it again."
 
-# %% ../nbs/04_data.ipynb #39845abc
+# %% ../nbs/04_data.ipynb #4f292edf
 @patch
 def state_dict(self: Loader):
     "Where it is: the epoch, how many of its batches were handed out, and what these numbers depend on."
     return dict(epoch=self.epoch, batch=self.position, seed=self.seed, pictures=len(self.split), global_batch=self.batch_size*self.world_size)
 
-# %% ../nbs/04_data.ipynb #72d51ce2
+# %% ../nbs/04_data.ipynb #c0ebaed1
 @patch
 def load_state_dict(self: Loader,
     state: dict, # From `state_dict`, of any back end and any number of ranks
@@ -665,7 +674,7 @@ def load_state_dict(self: Loader,
         raise DataError(f'cannot continue in the middle of an epoch: {", ".join(other)}; give the same values as before, or start anew')
     self.epoch, self.position, self._start = state['epoch'], state['batch'], state['batch']
 
-# %% ../nbs/04_data.ipynb #873812ad
+# %% ../nbs/04_data.ipynb #d01a1e1f
 def warp(
     x: torch.Tensor, # float32 [B, C, H, W]
     matrix: torch.Tensor, # float32 [B, 2, 3], result → source in pixels
@@ -682,7 +691,7 @@ def warp(
     grid = source.mul_(to_unit).sub_(1).view(B, 2, H, W).permute(0, 2, 3, 1)
     return F.grid_sample(x - fill if fill else x, grid, align_corners=False).add_(fill)
 
-# %% ../nbs/04_data.ipynb #d34602dc
+# %% ../nbs/04_data.ipynb #686faeb1
 class ResidentLoader(Loader):
     "The whole split on the device; a batch is a few PyTorch calls."
     backend = 'resident'
@@ -705,7 +714,7 @@ class ResidentLoader(Loader):
         if plan.gain is not None: x = x.clamp_(0, 255)
         return x.sub_(self.mean255).mul_(self.inverse), self.labels.index_select(0, to(plan.rows))
 
-# %% ../nbs/04_data.ipynb #cb706ceb
+# %% ../nbs/04_data.ipynb #37d4c7a4
 def dali_graph(
     feed, # A callable of DALI's BatchInfo: films, then matrices, gains and offsets, noise, as far as they are needed
     augmentation: Augmentation,
@@ -726,18 +735,21 @@ def dali_graph(
         x = fn.reshape(dali_math.clamp(x, 0., 255.), layout='FHWC')
     return fn.crop_mirror_normalize(x, dtype=types.FLOAT, output_layout='FCHW', mean=[255*m for m in mean], std=[255*s for s in std])
 
-# %% ../nbs/04_data.ipynb #318f23be
+# %% ../nbs/04_data.ipynb #872ad1ec
 class DaliLoader(Loader):
     "A DALI pipeline, on the CPU or on a GPU, that carries out the same plans."
     backend = 'dali'
     def __init__(self, *args, prefetch: int = 2, **kwargs):
         super().__init__(*args, **kwargs)
         self.prefetch, self.pipe, self.checkpoint = prefetch, None, None
+        self.reel = min(8, max(1, 2**21//(self.batch_size*self.split.images[0].size)))   # batches; at most 8 MB of float32
+        self.reels = -(-len(self)//self.reel)                                              # of an epoch
 
     def feed(self, info):
-        "What the graph gets for batch `info.iteration`."
+        "What the graph gets for reel `info.iteration`."
         place, self.asked = self.origin + info.iteration, info.iteration + 1
-        plan = self.batch(*divmod(place, len(self)))
+        epoch, first = place//self.reels, place%self.reels*self.reel
+        plan = joined([self.batch(epoch, k) for k in range(first, min(first + self.reel, len(self)))])
         self.fed.append((place, self.split.labels[plan.rows]))
         x, a = self.store.collect(plan.rows, plan.shift), self.augmentation
         if plan.bend is not None: x, plan = warp(x.float(), torch.from_numpy(plan.matrix), a.fill, plan.bend), replace(plan, matrix=None)
@@ -757,52 +769,59 @@ class DaliLoader(Loader):
         return pipe
 
     def batches(self, epoch, start):
-        wanted = epoch*len(self) + start
+        skip, wanted = start%self.reel, epoch*self.reels + start//self.reel
         if self.pipe is None: self.begin(wanted)
-        for place in range(wanted, (epoch + 1)*len(self)):
-            made = None
-            while made != place:                                # what was prepared in vain is passed over
-                if place not in (queued for queued, _ in self.fed): self.origin = place - self.asked
-                (images,), (made, labels) = self.pipe.run(), self.fed.popleft()
-            yield torch.from_dlpack(images.as_tensor()).flatten(0, 1), torch.from_numpy(labels).to(self.device, non_blocking=True)
+        for place in range(wanted, (epoch + 1)*self.reels):
+            first = place%self.reels*self.reel
+            sizes = (self.bounds[first:first + self.reel] @ [-1, 1]).tolist()
+            yield from islice(zip(*(whole.split(sizes) for whole in self.run(place))), skip, None)
+            skip = 0
 
-# %% ../nbs/04_data.ipynb #37affac7
+    def run(self, place):
+        "Pictures and labels of a reel, counted over all epochs."
+        made = None
+        while made != place:                                # what was prepared in vain is passed over
+            if place not in (queued for queued, _ in self.fed): self.origin = place - self.asked
+            (images,), (made, labels), self.ran = self.pipe.run(), self.fed.popleft(), self.ran + 1
+        return torch.from_dlpack(images.as_tensor()).flatten(0, 1), torch.from_numpy(labels).to(self.device, non_blocking=True)
+
+# %% ../nbs/04_data.ipynb #11f59066
 @patch
 def begin(self: DaliLoader,
-    wanted: int, # The first batch, counted over all epochs
+    wanted: int, # The first reel, counted over all epochs
 ):
     "Make the pipeline, from DALI's checkpoint where there is one that fits."
     saved, self.checkpoint, self.fed = self.checkpoint, None, deque()
     if saved:
-        self.origin, self.asked = saved['origin'], wanted - saved['origin']
+        self.ran = self.asked = saved['ran']; self.origin = wanted - self.ran
         try: self.pipe = self.build(base64.b64decode(saved['bytes'])); return
         except RuntimeError: pass                           # of another version or another graph: the two numbers are enough
-    self.origin, self.asked, self.pipe = wanted, 0, self.build()
+    self.origin, self.asked, self.ran, self.pipe = wanted, 0, 0, self.build()
 
-# %% ../nbs/04_data.ipynb #1d2abc33
+# %% ../nbs/04_data.ipynb #b8ed60a9
 @patch
 def state_dict(self: DaliLoader):
     "As a `Loader`'s, with DALI's own checkpoint if a pipeline is running."
     state = super(DaliLoader, self).state_dict()
     if self.pipe is None: return state
-    return state | dict(dali=dict(origin=self.origin, batch_size=self.batch_size, bytes=base64.b64encode(self.pipe.checkpoint()).decode()))
+    return state | dict(dali=dict(ran=self.ran, batch_size=self.batch_size, bytes=base64.b64encode(self.pipe.checkpoint()).decode()))
 
-# %% ../nbs/04_data.ipynb #76a1dabe
+# %% ../nbs/04_data.ipynb #02af7705
 @patch
 def load_state_dict(self: DaliLoader, state: dict):
     "Go on where a state was taken, by either back end; the pipeline begins anew."
     super(DaliLoader, self).load_state_dict(state)
     self.close()
     saved = state.get('dali')
-    if saved and saved['batch_size'] == self.batch_size: self.checkpoint = saved
+    if saved and saved['batch_size'] == self.batch_size and 'ran' in saved: self.checkpoint = saved
 
-# %% ../nbs/04_data.ipynb #db7496b9
+# %% ../nbs/04_data.ipynb #761700ed
 @patch
 def close(self: DaliLoader):
     "Free the pipeline; the next loop makes it again."
     self.pipe = None
 
-# %% ../nbs/04_data.ipynb #60248533
+# %% ../nbs/04_data.ipynb #d8b1a8a7
 LOADERS = {'dali': DaliLoader, 'resident': ResidentLoader}
 
 def make_loader(

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'POSITIVE', 'FREE', 'TOP_LEVEL', 'START', 'option', 'Config', 'ConfigError', 'check_config', 'config_gate',
-           'learning_rate', 'make_parser', 'run_folder', 'resolve', 'deepspeed_settings', 'overrides', 'RanksError',
-           'distributed', 'parameter_groups', 'make_engine', 'gathered', 'over_ranks', 'evaluate', 'mask_statistics',
-           'snapshot', 'ticket_path', 'versions', 'hardware', 'save_checkpoint', 'load_checkpoint', 'to_universal',
-           'sweep_up', 'random_state', 'begin_epoch', 'train_epoch', 'Interrupted', 'Stop', 'OwnLoader', 'own_loaders',
-           'model_options', 'prepare', 'describe_run', 'sized', 'fit', 'what_there_is', 'farewell', 'make_loaders',
-           'test_batches', 'gate_beta', 'train', 'one_epoch', 'stops_early', 'record_epoch', 'log_pictures',
-           'soft_accuracy', 'command_line', 'close_run', 'closing_table', 'main']
+           'learning_rate', 'augmentation', 'make_parser', 'run_folder', 'resolve', 'deepspeed_settings', 'overrides',
+           'RanksError', 'distributed', 'parameter_groups', 'make_engine', 'gathered', 'over_ranks', 'evaluate',
+           'mask_statistics', 'snapshot', 'ticket_path', 'versions', 'hardware', 'save_checkpoint', 'load_checkpoint',
+           'to_universal', 'sweep_up', 'random_state', 'begin_epoch', 'train_epoch', 'Interrupted', 'Stop', 'OwnLoader',
+           'own_loaders', 'model_options', 'prepare', 'describe_run', 'sized', 'fit', 'what_there_is', 'farewell',
+           'make_loaders', 'test_batches', 'gate_beta', 'train', 'one_epoch', 'stops_early', 'record_epoch',
+           'log_pictures', 'soft_accuracy', 'command_line', 'close_run', 'closing_table', 'main']
 
-# %% ../nbs/07_train.ipynb #14e89879
+# %% ../nbs/07_train.ipynb #f9fd0359
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/07_train.ipynb #2f586731
+# %% ../nbs/07_train.ipynb #dea5d2bf
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -40,12 +40,12 @@ from .optim import BINARY, DECAYS, OPTIMIZERS, LearningRate, make_optimizer, set
 from .prng import STREAMS, seed_key
 from .ticket import TicketError, accuracy, atomic_write, audit, from_model, load_ticket, one_line_error, save_ticket, to_model
 
-# %% ../nbs/07_train.ipynb #11e4ad04
+# %% ../nbs/07_train.ipynb #176351ae
 def option(default, about: str, known=None): # known: the names it can take, where it takes names
     "A field of `Config`: its default, its help, and the values that are allowed."
     return field(default=default, metadata=dict(about=about, known=known))
 
-# %% ../nbs/07_train.ipynb #107677b7
+# %% ../nbs/07_train.ipynb #610dfcd9
 @dataclass(frozen=True)
 class Config:
     "Everything that decides how a run goes."
@@ -90,6 +90,13 @@ class Config:
     accumulate: int = option(1, 'parts that a batch is computed in, one after the other, where it does not fit in memory whole')
     shift: int = option(1, 'random shift of training images, whole pixels either way')
     rotate: float = option(0., 'random rotation, degrees either way')
+    crop: float = option(1., 'random resized crop: the least area that is kept')
+    aspect: float = option(1., '... and its greatest change of width against height')
+    elastic: float = option(0., 'random elastic distortion: standard deviation of a displacement, in pixels')
+    brightness: float = option(0., 'random factor, 1 plus or minus this')
+    contrast: float = option(0., 'random factor about mid-grey, 1 plus or minus this')
+    noise: float = option(0., 'Gaussian noise: standard deviation, where white is 1')
+    on_bad_image: str = option('fail', 'of a picture in a folder that cannot be read', ('fail', 'skip'))
     loader: str = option('dali', 'what feeds the images', LOADERS)
     seed: int = option(0, 'of the frozen weights, the scores, the order of the images and dropout')
     data_seed: int | None = option(None, 'of the order of the images and their augmentation; by default the seed')
@@ -104,14 +111,14 @@ class Config:
     log: str = option('', 'where else the records go, comma separated: ' + ', '.join(LOGGERS))
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study: results/NAME.jsonl')
 
-# %% ../nbs/07_train.ipynb #8b08cc44
+# %% ../nbs/07_train.ipynb #7530b208
 class ConfigError(ValueError): "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/07_train.ipynb #1a9b29b0
+# %% ../nbs/07_train.ipynb #bd0da028
 KINDS = dict(norm='norm', arch='architecture', dataset='data set', beta_shape='schedule of β', schedule='learning-rate schedule')   # a field's name for people
 POSITIVE = 'trained_lr', 'width', 'epochs', 'score_std', 'beta_start', 'beta_end', 'density', 'accumulate', 'timeout'
 
-# %% ../nbs/07_train.ipynb #206bb1b3
+# %% ../nbs/07_train.ipynb #f4b74fcf
 def check_config(config: Config) -> Config: # complete: device and learning rate chosen
     "Check a configuration and fill in what depends on the machine; a `ConfigError` where it can't be run."
     try:
@@ -129,18 +136,18 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
         seed_key(config.seed); seed_key(config.data_seed or 0)
         config = _check_gate(config)
         config = replace(config, lr=config.lr or (2e-3 if config.gate == 'none' else .05), device=_device(config))
-        learning_rate(config); check_loggers(config.log); Augmentation(shift=config.shift, rotate=config.rotate)
+        learning_rate(config); check_loggers(config.log); augmentation(config)
     except ValueError as error: raise ConfigError(str(error)) from error
     return config
 
-# %% ../nbs/07_train.ipynb #06e6c545
+# %% ../nbs/07_train.ipynb #343d03cb
 def config_gate(config: Config) -> Gate:
     "The gate that a configuration asks for."
     given = {key: getattr(config, key) for key in ('straight', 'keep', 'scope', 'ramp', 'sparsity', 'correction')}
     if given['straight'] == 0: given['straight'] = math.inf
     return make_gate(config.gate, config.beta_start, config.beta_end, config.beta_shape, config.score_std, **given)
 
-# %% ../nbs/07_train.ipynb #3021f08a
+# %% ../nbs/07_train.ipynb #41eaf873
 def _check_gate(config): # its gate goes with its optimizer and can be made; a binary optimizer gets the linear one
     binary = config.optimizer in BINARY
     if binary and config.gate == 'sigmoid': config = replace(config, gate='linear')
@@ -152,30 +159,35 @@ def _check_gate(config): # its gate goes with its optimizer and can be made; a b
     config_gate(config)
     return config
 
-# %% ../nbs/07_train.ipynb #72103717
+# %% ../nbs/07_train.ipynb #1cee4a52
 def _settings_file(config) -> dict: # of --deepspeed_config
     try: return json.loads(Path(config.deepspeed_config).read_text()) if config.deepspeed_config else {}
     except (OSError, ValueError) as error: raise ConfigError(f'--deepspeed_config {config.deepspeed_config}: {error}') from error
 
-# %% ../nbs/07_train.ipynb #380d83a7
+# %% ../nbs/07_train.ipynb #555a8cde
 def learning_rate(config: Config) -> LearningRate: # checked; a `ValueError` where it can't be
     "The learning rate of a run as a function of progress."
     try: milestones = tuple(float(part) for part in config.lr_milestones.split(','))
     except ValueError: raise ValueError(f'--lr_milestones takes fractions such as 0.5,0.75, not {config.lr_milestones!r}') from None
     return LearningRate(config.lr, config.schedule, config.warmup, config.lr_gamma, config.lr_cycles, milestones, config.lr_floor)
 
-# %% ../nbs/07_train.ipynb #9ac1924d
+# %% ../nbs/07_train.ipynb #7b738a55
+def augmentation(config: Config) -> Augmentation:
+    "What a run does to its training images."
+    return Augmentation(**{name: getattr(config, name) for name in ('shift', 'rotate', 'crop', 'aspect', 'elastic', 'brightness', 'contrast', 'noise')})
+
+# %% ../nbs/07_train.ipynb #8a9d6305
 def _device(config) -> str: # 'cpu' or 'cuda', able to do what is asked
     device = ('cuda' if torch.cuda.is_available() else 'cpu') if config.device == 'auto' else config.device
     if device == 'cuda' and not torch.cuda.is_available(): raise ValueError('--device cuda: PyTorch sees no GPU here; use --device cpu')
     if device == 'cpu' and config.precision == 'fp16': raise ValueError('--precision fp16 needs a GPU; on the CPU use --precision bf16 or fp32')
     return device
 
-# %% ../nbs/07_train.ipynb #24397f5d
+# %% ../nbs/07_train.ipynb #a59b0785
 class _Parser(argparse.ArgumentParser):
     def error(self, message): self.exit(2, f'error: {message} ({self.prog} --help lists the options)\n')
 
-# %% ../nbs/07_train.ipynb #48e4a47f
+# %% ../nbs/07_train.ipynb #87c2edfe
 def make_parser(
     cls=Config, # A dataclass of `option`s
     prog: str = None, # Shown in help
@@ -191,13 +203,13 @@ def make_parser(
         parser.add_argument(f'--{field.name}', help=about.replace('%', '%%'), **how)
     return parser
 
-# %% ../nbs/07_train.ipynb #f3ce40d9
+# %% ../nbs/07_train.ipynb #93fa3f68
 def run_folder(config: Config) -> Path: return Path(config.runs)/config.name
 
-# %% ../nbs/07_train.ipynb #644933f4
+# %% ../nbs/07_train.ipynb #6421ba59
 FREE = 'resume', 'runs', 'device', 'record', 'save_every', 'timeout', 'log'   # what a resumed run may be given anew
 
-# %% ../nbs/07_train.ipynb #aea262f4
+# %% ../nbs/07_train.ipynb #2b026ffd
 def resolve(
     given: dict, # Settings that were given; the rest take their defaults
 ) -> Config: # checked
@@ -214,7 +226,7 @@ def resolve(
     if other: raise ConfigError(f'the run {config.name} was started with ' + ', '.join(f'{key} {settings.get(key)}' for key in other) + ' and resumes with that: leave it out, or start a new run')
     return check_config(Config(**settings | {key: getattr(config, key) for key in ('runs', 'device', 'record')} | {key: given[key] for key in FREE if key in given} | dict(resume=True)))
 
-# %% ../nbs/07_train.ipynb #fbf66dbe
+# %% ../nbs/07_train.ipynb #4600b18f
 @contextmanager
 def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complain
     sys.stderr.flush(); kept = os.dup(2)
@@ -222,7 +234,7 @@ def _silent_stderr(): # DeepSpeed tries compilers as it starts, and they complai
     try: yield
     finally: os.dup2(kept, 2); os.close(kept)
 
-# %% ../nbs/07_train.ipynb #082c1cf7
+# %% ../nbs/07_train.ipynb #703ae534
 def _import_deepspeed(): # quietly, and without the compilation
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
     with _silent_stderr(): import deepspeed
@@ -231,7 +243,7 @@ def _import_deepspeed(): # quietly, and without the compilation
     vars(deepspeed.ops).setdefault('__compatible_ops__', {})['deepspeed_shm_comm'] = False   # the first look at this table would run a compiler for each operator
     return deepspeed
 
-# %% ../nbs/07_train.ipynb #12422236
+# %% ../nbs/07_train.ipynb #c8c0391b
 def deepspeed_settings(config: Config, world_size: int) -> dict:
     "DeepSpeed's configuration for a run; a `ConfigError` where file, overrides and run disagree."
     parts = world_size*config.accumulate
@@ -244,18 +256,18 @@ def deepspeed_settings(config: Config, world_size: int) -> dict:
         if clash := next(_clashes(ours, theirs), None): raise ConfigError('{} sets {} to {}, the run to {}: leave it to the run'.format(source, *clash))
     return _merged(_merged(ours, file), _merged(given, dict(zero_optimization=ours['zero_optimization'])))
 
-# %% ../nbs/07_train.ipynb #0a99974b
+# %% ../nbs/07_train.ipynb #c1ff0092
 def _merged(first: dict, second: dict) -> dict: # section by section; the second wins
     return first | {key: _merged(first[key], value) if isinstance(value, dict) and isinstance(first.get(key), dict) else value for key, value in second.items()}
 
-# %% ../nbs/07_train.ipynb #cd6ab212
+# %% ../nbs/07_train.ipynb #d268882e
 def _clashes(ours: dict, theirs: dict, prefix=''): # (key, their value, ours) wherever the two differ
     for key, value in ours.items():
         if key not in theirs or key == 'steps_per_print': continue
         if isinstance(value, dict) and isinstance(theirs[key], dict): yield from _clashes(value, theirs[key], f'{prefix}{key}.')
         elif value != theirs[key]: yield f'{prefix}{key}', theirs[key], value
 
-# %% ../nbs/07_train.ipynb #bca3f64f
+# %% ../nbs/07_train.ipynb #8348361f
 TOP_LEVEL = dict(communication_data_type=str, prescale_gradients=bool, gradient_predivide_factor=float, sparse_gradients=bool, steps_per_print=int,
                  wall_clock_breakdown=bool, memory_breakdown=bool, dump_state=bool, disable_allgather=bool, zero_force_ds_cpu_optimizer=bool,
                  gradient_clipping=float, gradient_accumulation_steps=int, train_batch_size=int, train_micro_batch_size_per_gpu=int)
@@ -266,11 +278,11 @@ def _known_settings() -> dict: # name → type or pydantic model
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
     return TOP_LEVEL | dict(zero_optimization=DeepSpeedZeroConfig, bf16=DeepSpeedBF16Config, fp16=DeepSpeedFP16Config, comms_logger=CommsLoggerConfig)
 
-# %% ../nbs/07_train.ipynb #4b18a8a4
+# %% ../nbs/07_train.ipynb #18b24f4b
 def _section(kind): # the pydantic model in an annotation such as Optional[Model], or None
     return next((part for part in (kind, *get_args(kind)) if hasattr(part, 'model_fields')), None)
 
-# %% ../nbs/07_train.ipynb #39a5f3a0
+# %% ../nbs/07_train.ipynb #db93dc75
 def overrides(items) -> dict: # nested, as DeepSpeed takes it; a `ConfigError` at an unknown name or a wrong type
     "DeepSpeed settings from 'section.key=value' strings."
     found = {}
@@ -284,7 +296,7 @@ def overrides(items) -> dict: # nested, as DeepSpeed takes it; a `ConfigError` a
         place[last] = _typed(kind, text, item)
     return found
 
-# %% ../nbs/07_train.ipynb #a6a28b27
+# %% ../nbs/07_train.ipynb #6b0ece9d
 def _setting_type(path: str): # the type of a DeepSpeed setting, 'section.key'; a `ValueError` at an unknown name
     _import_deepspeed()
     with _silent_stderr(): known, kind = _known_settings(), None
@@ -296,7 +308,7 @@ def _setting_type(path: str): # the type of a DeepSpeed setting, 'section.key'; 
     if known: raise ValueError(f'{path} is a section: name one of {", ".join(known)}')
     return kind
 
-# %% ../nbs/07_train.ipynb #272e4feb
+# %% ../nbs/07_train.ipynb #e44526ad
 def _typed(kind, text: str, item: str): # the value, of its type; a `ConfigError` where it isn't
     from pydantic import TypeAdapter, ValidationError
     try: value = json.loads(text)
@@ -306,16 +318,16 @@ def _typed(kind, text: str, item: str): # the value, of its type; a `ConfigError
     except ValidationError as error: raise ConfigError(f'--set {item}: {error.errors()[0]["msg"]}') from error
     return value
 
-# %% ../nbs/07_train.ipynb #fb796364
+# %% ../nbs/07_train.ipynb #0f71ae9f
 class RanksError(RuntimeError): "The ranks have lost each other."
 
-# %% ../nbs/07_train.ipynb #5aa55761
+# %% ../nbs/07_train.ipynb #4a54f58b
 def _rank_of_launcher(environment) -> dict: # RANK and so on, where Slurm or Open MPI started the ranks for scripts/launch_distributed_train.sh
     names = dict(slurm=('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'), openmpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'))
     found = names.get(environment.get('TRAIN_TICKET_LAUNCHER'), ())
     return dict(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), (environment[name] for name in found)))
 
-# %% ../nbs/07_train.ipynb #00ba848c
+# %% ../nbs/07_train.ipynb #49ca091c
 @contextmanager
 def distributed(device: str, timeout: float = 60): # timeout: seconds
     "DeepSpeed's process group, from the launcher's environment or for a single process. Yields `deepspeed`, the rank and the number of ranks."
@@ -338,12 +350,12 @@ def distributed(device: str, timeout: float = 60): # timeout: seconds
         if ours and deepspeed.comm.is_initialized(): deepspeed.comm.destroy_process_group()
         os.environ.clear(); os.environ.update(before)
 
-# %% ../nbs/07_train.ipynb #dd4fabfe
+# %% ../nbs/07_train.ipynb #b06716e8
 def _connect(deepspeed, device, timeout): # the process group; ten minutes for the ranks to appear, `timeout` afterwards
     deepspeed.init_distributed(dist_backend='nccl' if device == 'cuda' else 'gloo', auto_mpi_discovery=False, verbose=False, timeout=timedelta(minutes=10))
     if int(os.environ['WORLD_SIZE']) > 1: torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout), None)
 
-# %% ../nbs/07_train.ipynb #55cf04e7
+# %% ../nbs/07_train.ipynb #9d20e01c
 @contextmanager
 def _contact(rank, world_size): # what PyTorch throws when ranks can't reach each other → a `RanksError`
     try: yield
@@ -351,7 +363,7 @@ def _contact(rank, world_size): # what PyTorch throws when ranks can't reach eac
         if world_size == 1 or not (isinstance(error, torch.distributed.DistError) or 'gloo' in str(error)): raise
         raise RanksError(f'rank {rank} of {world_size} has lost the others: {str(error).split("] ", 1)[-1].split(". ")[0]}') from error
 
-# %% ../nbs/07_train.ipynb #cb7a3582
+# %% ../nbs/07_train.ipynb #9fa67a6b
 def parameter_groups(model: nn.Module, config: Config) -> list: # for an optimizer
     "Scores learn at `lr`; what a mixed network trains as usual, at `trained_lr`. A dense network is one group."
     scores = [layer.scores for layer in gated_layers(model).values()]
@@ -359,7 +371,7 @@ def parameter_groups(model: nn.Module, config: Config) -> list: # for an optimiz
     if not scores or not others: return [dict(params=scores or others)]
     return [dict(params=scores), dict(params=others, factor=config.trained_lr/config.lr)]
 
-# %% ../nbs/07_train.ipynb #20f9f110
+# %% ../nbs/07_train.ipynb #496f145d
 def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     "The DeepSpeed engine of a network."
     optimizer = make_optimizer(config.optimizer, parameter_groups(model, config), config.lr, config.weight_decay)
@@ -369,20 +381,20 @@ def make_engine(deepspeed, model: nn.Module, config: Config, world_size: int):
     if config.compile: engine.compile(); _beta_as_tensor(model)
     return engine
 
-# %% ../nbs/07_train.ipynb #80e38dc2
+# %% ../nbs/07_train.ipynb #092b78d8
 def _beta_as_tensor(model): # for the gates of a compiled network
     for gate in {layer.gate for layer in gated_layers(model).values() if hasattr(layer.gate, 'beta')}:
         def step(progress, gate=gate, move=gate.step): move(progress); gate.beta = torch.tensor(gate.beta)
         gate.step = step
 
-# %% ../nbs/07_train.ipynb #022f284c
+# %% ../nbs/07_train.ipynb #37ad500f
 def gathered(engine): # for a `with` that all ranks enter
     "Within this context every rank has the engine's parameters whole."
     if engine.zero_optimization_stage() < 3: return nullcontext()
     import deepspeed
     return deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
 
-# %% ../nbs/07_train.ipynb #f3fbafa1
+# %% ../nbs/07_train.ipynb #f6952f3b
 def over_ranks(values, deepspeed, world_size: int) -> list: # of Python floats
     "Sums of some numbers over all ranks."
     if world_size == 1: return list(values)
@@ -391,7 +403,7 @@ def over_ranks(values, deepspeed, world_size: int) -> list: # of Python floats
     deepspeed.comm.all_reduce(sums)
     return sums.tolist()
 
-# %% ../nbs/07_train.ipynb #5759a30f
+# %% ../nbs/07_train.ipynb #14e912b3
 def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as `ticket.accuracy`
     "Accuracy and loss over all ranks' shares of a split."
     part = accuracy(model, loader)
@@ -399,7 +411,7 @@ def evaluate(model: nn.Module, loader, deepspeed, world_size: int) -> dict: # as
     correct, total, loss = over_ranks((part['correct'], part['total'], part['loss']*part['total']), deepspeed, world_size)
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)
 
-# %% ../nbs/07_train.ipynb #d8f4f48b
+# %% ../nbs/07_train.ipynb #8bbc97ae
 def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), discretisation_gap
     "What an epoch's record says of the masks."
     layers = gated_layers(model)
@@ -409,16 +421,16 @@ def mask_statistics(model: nn.Module) -> dict: # density, densities (a layer), d
     return dict(density=mean(densities.values()) if layers else 1., densities=densities,
                 discretisation_gap=mean([discretisation_gap(layer.gate, layer.scores.detach().float()) for layer in layers.values()]))
 
-# %% ../nbs/07_train.ipynb #db91f3ae
+# %% ../nbs/07_train.ipynb #243705c9
 def snapshot(model: nn.Module, path: Path, **about):
     "Write a network's parameters and persistent buffers as safetensors, with facts about them in the header."
     from safetensors.torch import save
     atomic_write(path, save({name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}, {key: json.dumps(value) for key, value in about.items()}))
 
-# %% ../nbs/07_train.ipynb #be12cffd
+# %% ../nbs/07_train.ipynb #de1b65f4
 def ticket_path(config: Config) -> Path: return run_folder(config)/('best.dense.safetensors' if config.gate == 'none' else 'best.ticket.safetensors')
 
-# %% ../nbs/07_train.ipynb #004f372a
+# %% ../nbs/07_train.ipynb #f4955d38
 def versions() -> dict: # package → version
     "What a record has to say of the software."
     found = dict(python=platform.python_version())
@@ -427,17 +439,17 @@ def versions() -> dict: # package → version
         except PackageNotFoundError: pass
     return found
 
-# %% ../nbs/07_train.ipynb #136ba95d
+# %% ../nbs/07_train.ipynb #7a0dbade
 def hardware(device: str) -> str:
     "The processor or the GPU, for a record."
     if device == 'cuda': return torch.cuda.get_device_name()
     names = [line.split(':', 1)[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')] if os.path.exists('/proc/cpuinfo') else []
     return f'{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads'
 
-# %% ../nbs/07_train.ipynb #45837960
+# %% ../nbs/07_train.ipynb #1ab54cff
 START = dict(epoch=0, step=0, best=-1., best_epoch=0, seconds=0., before=0., loader=None, shares=None)   # a run's state before training
 
-# %% ../nbs/07_train.ipynb #491f0ea5
+# %% ../nbs/07_train.ipynb #fe6a748b
 def save_checkpoint(engine, run: Path, state: dict, rank: int):
     "Save, then point `latest` at it, then remove older ones. Called by all ranks."
     folder, tag = run/'checkpoints', f'epoch{state["epoch"]}' + f'-step{state["step"]}'*bool(state['step'])
@@ -448,7 +460,7 @@ def save_checkpoint(engine, run: Path, state: dict, rank: int):
     for old in folder.glob('epoch*'):
         if old.name != tag: shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/07_train.ipynb #5c7fa717
+# %% ../nbs/07_train.ipynb #80b4ebaa
 def load_checkpoint(engine, run: Path, rank: int = 0, world_size: int = 1) -> dict: # a run's state
     "Go back to the last complete checkpoint; where there is none, to the start."
     folder = run/'checkpoints'
@@ -461,7 +473,7 @@ def load_checkpoint(engine, run: Path, rank: int = 0, world_size: int = 1) -> di
     if rank == 0: (folder/'latest_universal').unlink(missing_ok=True)
     return {key: state.get(key, value) for key, value in START.items()}
 
-# %% ../nbs/07_train.ipynb #47f00dfd
+# %% ../nbs/07_train.ipynb #d1e28ee3
 def to_universal(engine, folder: Path, tag: str, rank: int, world_size: int) -> str: # the tag of the universal checkpoint
     "Make a checkpoint loadable by any number of ranks, and tell the engine."
     from deepspeed.checkpoint.ds_to_universal import main as convert
@@ -474,7 +486,7 @@ def to_universal(engine, folder: Path, tag: str, rank: int, world_size: int) -> 
     engine._config.load_universal_checkpoint = True
     return target.name
 
-# %% ../nbs/07_train.ipynb #c718b99b
+# %% ../nbs/07_train.ipynb #0c50e11a
 def sweep_up(run: Path):
     "Remove what a kill in the middle of writing has left in a run's folder."
     latest = run/'checkpoints/latest'
@@ -483,19 +495,19 @@ def sweep_up(run: Path):
         if half.name != kept: shutil.rmtree(half)
     for half in (*run.glob('.*'), *(run/'checkpoints').glob('.*')): half.unlink()
 
-# %% ../nbs/07_train.ipynb #790251b8
+# %% ../nbs/07_train.ipynb #027f6085
 def _from_all(own, world_size: int) -> list: # what each rank has, in their order
     if world_size == 1: return [own]
     shares = [None]*world_size
     torch.distributed.all_gather_object(shares, own)
     return shares
 
-# %% ../nbs/07_train.ipynb #2bdad398
+# %% ../nbs/07_train.ipynb #26879b3e
 def random_state() -> list: # of tensors: the CPU's, and the GPU's where there is one
     "PyTorch's random state."
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
 
-# %% ../nbs/07_train.ipynb #aa669a67
+# %% ../nbs/07_train.ipynb #95f20e58
 def begin_epoch(config: Config, loader, state: dict, rank: int, world_size: int) -> dict: # what this rank has added up so far
     "Set the loader and the random state to where a run is: at the start of an epoch, or within it."
     loader.set_epoch(state['epoch'])
@@ -508,7 +520,7 @@ def begin_epoch(config: Config, loader, state: dict, rank: int, world_size: int)
     if len(random[rank]) > 1: torch.cuda.set_rng_state(random[rank][1])
     return sums[rank]
 
-# %% ../nbs/07_train.ipynb #84a003d2
+# %% ../nbs/07_train.ipynb #961d7d00
 def train_epoch(
     engine, # DeepSpeed's
     gate, # Shared by the network's layers; None in a dense network
@@ -538,12 +550,12 @@ def train_epoch(
         if stop(batches//accumulate): break
     return dict(loss_sum=float(loss_sum), correct=int(correct), total=total, batches=batches)
 
-# %% ../nbs/07_train.ipynb #150b6de8
+# %% ../nbs/07_train.ipynb #24212ad0
 class Interrupted(KeyboardInterrupt):
     "A run was asked to stop, and has saved what there was to save."
     def __init__(self, signum: int = signal.SIGINT, state: dict = None): self.signum, self.state = signum, state
 
-# %% ../nbs/07_train.ipynb #06afefce
+# %% ../nbs/07_train.ipynb #80975638
 class Stop:
     "Within its context SIGINT and SIGTERM are heard; `stop(step)` says whether any rank has heard one."
     every = 8   # steps between agreements of several ranks
@@ -568,7 +580,7 @@ class Stop:
         torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
         self.signum = int(heard)
 
-# %% ../nbs/07_train.ipynb #25a14f57
+# %% ../nbs/07_train.ipynb #53aa3e46
 class OwnLoader:
     "Batches of your own, such as a `DataLoader`, with what a run asks of a loader. The random order comes from PyTorch's random state, which each epoch sets."
     def __init__(self, own, batch_size: int, device: str): # own: of (images, labels), with a length
@@ -592,7 +604,7 @@ class OwnLoader:
     def state_dict(self): return dict(epoch=self.epoch, position=self.position, begun=self.begun)
     def load_state_dict(self, state: dict): self.epoch, self.position, self.begun = state['epoch'], state['position'], state['begun']
 
-# %% ../nbs/07_train.ipynb #7c70918c
+# %% ../nbs/07_train.ipynb #a77f9972
 def own_loaders(config: Config, loaders, model: nn.Module) -> tuple: # loaders of a run, and what there is to know of their data
     "Take loaders of your own: something with .train, .validation and .test, or the three in this order."
     if model is None: raise ConfigError('loaders of your own need a model of your own: fit(config, model, loaders=…)')
@@ -603,15 +615,15 @@ def own_loaders(config: Config, loaders, model: nn.Module) -> tuple: # loaders o
     facts = SimpleNamespace(name='own', source='loaders of your own', fallback=False, shape=tuple(images.shape[1:]), classes=tuple(map(str, range(classes))), mean=(0.,)*images.shape[1], std=(1.,)*images.shape[1])
     return SimpleNamespace(**{name: OwnLoader(batches, config.batch_size or 256, config.device) for name, batches in found.items()}), facts
 
-# %% ../nbs/07_train.ipynb #1be900b3
+# %% ../nbs/07_train.ipynb #04133485
 def model_options(config: Config) -> dict: # beyond width, shape and classes
     "What a network is built with, where it isn't the default."
     return dict(norm=config.norm) if config.norm != 'none' else {}
 
-# %% ../nbs/07_train.ipynb #4d0d37c6
+# %% ../nbs/07_train.ipynb #2c066388
 def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) -> SimpleNamespace: # dataset, dense, model, gate
     "The data set and the network of a run."
-    dataset = dataset or load_dataset(config.dataset)
+    dataset = dataset or load_dataset(config.dataset, on_bad_image=config.on_bad_image)
     torch.manual_seed(config.seed % 2**63)
     try: dense = model or build(config.arch, config.width, dataset.shape, len(dataset.classes), **model_options(config))
     except (ValueError, TypeError) as error: raise ConfigError(f'--arch {config.arch}: {error}') from error
@@ -622,7 +634,7 @@ def prepare(config: Config, model: nn.Module = None, dataset: Dataset = None) ->
     if config.optimizer in BINARY and (trained := inventory(ticket).trained): raise ConfigError(f'--optimizer {config.optimizer} would binarise {trained[0]} too: gate every layer, or choose another')
     return SimpleNamespace(dataset=dataset, dense=dense, gate=gate, model=ticket)
 
-# %% ../nbs/07_train.ipynb #3888fafa
+# %% ../nbs/07_train.ipynb #50b8d5e1
 def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_model` takes besides the network
     "What a ticket says of the run that it comes from."
     dataset = parts.dataset
@@ -630,13 +642,13 @@ def describe_run(config: Config, parts, custom: bool) -> dict: # what `from_mode
     return arch | dict(normalisation=dict(mean=list(dataset.mean), std=list(dataset.std)), classes=tuple(dataset.classes),
                        training=dict(dataset=dataset.name, gate=config.gate, optimizer=config.optimizer, lr=config.lr, epochs=config.epochs, batch_size=config.batch_size, versions=versions()))
 
-# %% ../nbs/07_train.ipynb #1a0f2c85
+# %% ../nbs/07_train.ipynb #7e05a910
 def sized(config: Config, dataset: Dataset) -> Config: # with a batch size
     "A configuration whose batch fits the data set, where none was asked for: a few hundred images don't make many steps of 256."
     small = hasattr(dataset, 'train') and len(dataset.train) < 10_000   # loaders of one's own don't say
     return replace(config, batch_size=config.batch_size or (32 if small else 256))
 
-# %% ../nbs/07_train.ipynb #204a7537
+# %% ../nbs/07_train.ipynb #71701222
 def fit(
     config: Config, # Checked, by `resolve` or `check_config`
     model: nn.Module = None, # A dense network of your own; None: the registry's `config.arch`
@@ -669,38 +681,38 @@ def fit(
         logs.close(summary)
         return summary
 
-# %% ../nbs/07_train.ipynb #5ebcb4b5
+# %% ../nbs/07_train.ipynb #6bf4adab
 def what_there_is(config: Config, stopped: Interrupted) -> dict:
     "Of an interrupted run: where it stands, and the best ticket so far."
     print(farewell(stopped, f'fit(resolve(dict(name={config.name!r}' + f', runs={config.runs!r}'*(config.runs != Config.runs) + ', resume=True)))'))
     path = ticket_path(config)
     return dict(name=config.name, interrupted=True, ticket=str(path) if path.exists() else None) | {key: stopped.state[key] for key in ('epoch', 'step', 'best', 'best_epoch')}
 
-# %% ../nbs/07_train.ipynb #ead4fb23
+# %% ../nbs/07_train.ipynb #0da41a43
 def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
     "What an interrupted run says."
     state = getattr(stopped, 'state', None)
     if not state: return f'interrupted at once; {how} goes on from the last checkpoint, if the run has one'   # before training, or by a second signal
     return f'interrupted: saved after {state["epoch"]} epochs' + f' and {state["step"]} steps'*bool(state['step']) + f'; {how} goes on from there'
 
-# %% ../nbs/07_train.ipynb #d5f7fb98
+# %% ../nbs/07_train.ipynb #b86ed15b
 def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -> SimpleNamespace: # train, validation, test
     "The loaders of a rank; the test split is rank 0's."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
     common = dict(seed=config.seed if config.data_seed is None else config.data_seed, device=device, rank=rank, world_size=world_size)
     size = min(config.batch_size, len(dataset.train))//(world_size*config.accumulate)
-    return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=Augmentation(shift=config.shift, rotate=config.rotate), **common),
+    return SimpleNamespace(train=make_loader(dataset, 'train', size, backend=config.loader, augmentation=augmentation(config), **common),
                            validation=make_loader(dataset, 'validation', 1000, backend='resident', **common), test=test_batches(dataset, device))
 
-# %% ../nbs/07_train.ipynb #0126c861
+# %% ../nbs/07_train.ipynb #643711f4
 def test_batches(dataset: Dataset, device='cpu', batch_size: int = 1000):
     "The batches of the test split that every evaluation uses, so that all get the same count."
     return make_loader(dataset, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/07_train.ipynb #c5e8aee1
+# %% ../nbs/07_train.ipynb #ef85a017
 def gate_beta(gate) -> float | None: return float(gate.beta) if hasattr(gate, 'beta') else None # None: it has none, or there is no gate
 
-# %% ../nbs/07_train.ipynb #17b9380c
+# %% ../nbs/07_train.ipynb #3314d55f
 def train(config, parts, engine, loaders, about, state, logs, stop, deepspeed, rank, world_size, after_epoch=None) -> dict: # the state after the last epoch
     "The epochs of a run, from where `state` says."
     rate, steps = learning_rate(config), len(loaders.train)//config.accumulate
@@ -731,7 +743,7 @@ def train(config, parts, engine, loaders, about, state, logs, stop, deepspeed, r
     stop.polling = False
     return state
 
-# %% ../nbs/07_train.ipynb #04fe0250
+# %% ../nbs/07_train.ipynb #f05452aa
 def one_epoch(config, parts, engine, loader, rate, state, stop, bar, rank, world_size) -> tuple: # the state at the epoch's end, and what this rank has added up
     "Train to the end of an epoch, in as many parts as checkpoints are wanted; `Interrupted` where a stop was."
     steps = len(loader)//config.accumulate
@@ -747,12 +759,12 @@ def one_epoch(config, parts, engine, loader, rate, state, stop, bar, rank, world
         if stop.signum: raise Interrupted(stop.signum, state)
     return state, sums
 
-# %% ../nbs/07_train.ipynb #b9530da6
+# %% ../nbs/07_train.ipynb #05a6282a
 def stops_early(config: Config, state: dict) -> bool:
     "Has validation accuracy not risen for as long as the configuration is patient?"
     return bool(config.patience) and state['epoch'] - state['best_epoch'] >= config.patience
 
-# %% ../nbs/07_train.ipynb #14397782
+# %% ../nbs/07_train.ipynb #428b2106
 def record_epoch(config, model, parts, about, record, best, logs):
     "Log an epoch's record; write ticket and scores where it's the best, and log pictures where a logger takes them."
     run = run_folder(config)
@@ -763,7 +775,7 @@ def record_epoch(config, model, parts, about, record, best, logs):
     snapshot(model, run/'best.scores.safetensors', **facts)
     if logs.pictures: log_pictures(model, parts.dataset, record['epoch'], logs, predict=config.zero < 3)   # a whole forward of ZeRO 3 needs all ranks
 
-# %% ../nbs/07_train.ipynb #2d9bf8b9
+# %% ../nbs/07_train.ipynb #bc34fcbe
 @torch.no_grad()
 def log_pictures(model, dataset, epoch: int, logs, predict: bool = True, count: int = 24):
     "The masks, and what the network says of the first validation images."
@@ -773,7 +785,7 @@ def log_pictures(model, dataset, epoch: int, logs, predict: bool = True, count: 
     said = model.eval()(images.to(next(model.parameters()).dtype)).argmax(1).tolist()
     logs.picture('examples', example_picture(dataset.validation.images[:count], labels.tolist(), said, dataset.classes), epoch)
 
-# %% ../nbs/07_train.ipynb #40f5838c
+# %% ../nbs/07_train.ipynb #20ef13a2
 def soft_accuracy(config: Config, fresh, test) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch that the best ticket is from."
     from safetensors.torch import load_file
@@ -785,7 +797,7 @@ def soft_accuracy(config: Config, fresh, test) -> float: # 0…1, of the test sp
     if gate: gate.step(progress)
     with soft_masks(model): return accuracy(model, test)['accuracy']
 
-# %% ../nbs/07_train.ipynb #33e49480
+# %% ../nbs/07_train.ipynb #70692dc7
 def command_line(config: Config) -> str:
     "The command that repeats a run, wherever it was started from."
     where = 'name', 'runs', 'resume', 'record', 'deepspeed_config'
@@ -793,7 +805,7 @@ def command_line(config: Config) -> str:
     words = [f'--{key} {part}' for key, value in given if not isinstance(value, bool) for part in (value if isinstance(value, (list, tuple)) else [value])]
     return ' '.join(['python scripts/train.py', *words, *(f'--{"" if value else "no-"}{key}' for key, value in given if isinstance(value, bool))])
 
-# %% ../nbs/07_train.ipynb #5797f63d
+# %% ../nbs/07_train.ipynb #de0d4178
 def close_run(config: Config, parts, loaders, about: dict, state: dict, world_size: int) -> dict:
     "Test the best ticket and write summary.json."
     path, dataset = ticket_path(config), parts.dataset
@@ -817,7 +829,7 @@ def close_run(config: Config, parts, loaders, about: dict, state: dict, world_si
         with open(config.record, 'a') as f: f.write(json.dumps({key: value for key, value in summary.items() if key not in ('config', 'ticket')}) + '\n')
     return summary
 
-# %% ../nbs/07_train.ipynb #3ed8d922
+# %% ../nbs/07_train.ipynb #b0e03697
 def closing_table(summary: dict) -> str:
     "What a run says at its end."
     s, run = summary, Path(summary['ticket']).parent
@@ -833,7 +845,7 @@ def closing_table(summary: dict) -> str:
     if s['fallback']: rows.insert(0, ('data set', 'the small embedded digits, because MNIST could not be had; these are not MNIST figures'))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
-# %% ../nbs/07_train.ipynb #76b1145d
+# %% ../nbs/07_train.ipynb #24e64f7a
 def main(argv=None) -> int: # exit code: 0, 2 for a mistake, 130 for an interruption
     "tt_train: train a strong lottery ticket."
     parser = make_parser(prog='train.py')
