@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['WHAT', 'BINS', 'LABELS', 'HARM', 'PAGE', 'Run', 'load_run', 'axes', 'montage', 'show', 'small_png', 'small_figures',
            'image_shape', 'kept_per_pixel', 'plot_pixels', 'coarse', 'unit_pictures', 'plot_units', 'plot_kernels',
-           'need_records', 'plot_density', 'plot_margins', 'History', 'save_history', 'load_history', 'keep_masks',
-           'decision_epochs', 'plot_decisions', 'plot_decided', 'plot_gates', 'plot_curve', 'plot_gap', 'iou',
-           'chance_iou', 'same_architecture', 'agreement', 'plot_agreement', 'all_bits', 'robustness',
-           'plot_robustness', 'connections', 'Connectivity', 'connectivity', 'plot_connectivity', 'marchenko_pastur',
-           'eigenvalues', 'plot_spectrum', 'plot_singular_vectors', 'probabilities', 'plot_confusion', 'plot_mistakes',
-           'plot_comparison', 'animation_frame', 'animate', 'mask_sections', 'prediction_sections', 'report', 'main']
+           'need_records', 'log_where_wide', 'plot_density', 'plot_margins', 'History', 'save_history', 'load_history',
+           'keep_masks', 'decision_epochs', 'plot_decisions', 'plot_decided', 'plot_gates', 'plot_curve', 'plot_gap',
+           'iou', 'chance_iou', 'same_architecture', 'agreement', 'plot_agreement', 'all_bits', 'harm', 'load_scores',
+           'robustness', 'plot_robustness', 'connections', 'Connectivity', 'connectivity', 'plot_connectivity',
+           'marchenko_pastur', 'eigenvalues', 'plot_spectrum', 'plot_singular_vectors', 'probabilities',
+           'plot_confusion', 'plot_mistakes', 'plot_comparison', 'animation_frame', 'animate', 'mask_sections',
+           'prediction_sections', 'report', 'main']
 
-# %% ../nbs/10_analysis.ipynb #d154b2c0
+# %% ../nbs/10_analysis.ipynb #4fb4c860
 from base64 import b64encode
 from dataclasses import dataclass, replace
 from html import escape
@@ -27,11 +28,12 @@ from scipy.stats import hypergeom
 from torch import nn
 from . import prng
 from .data import DataError, Dataset, load_dataset
+from .gates import pick
 from .infer import test_images
 from .layers import gated_layers
 from .ticket import Layer, Ticket, TicketError, accuracy, atomic_write, audit, describe, load_ticket, masked_weights, one_line_error, pack, to_model, unpack
 
-# %% ../nbs/10_analysis.ipynb #79c39a1a
+# %% ../nbs/10_analysis.ipynb #ccfe8d2a
 @dataclass
 class Run:
     "What a run's folder holds, as far as the run has come."
@@ -50,12 +52,12 @@ class Run:
         state = '' if self.summary or done >= self.epochs else f', stopped or still going: {done} of {self.epochs} epochs'
         return f'{self.ticket.arch} on {self.ticket.training.get("dataset", "?")}, seed {self.config.get("seed", self.ticket.seed)}{state}'
 
-# %% ../nbs/10_analysis.ipynb #93faa49d
+# %% ../nbs/10_analysis.ipynb #c430c73c
 def _json_lines(path: Path) -> list: # of dicts; a last line that is still being written is left out
     if not path.exists(): return []
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
 
-# %% ../nbs/10_analysis.ipynb #410909e7
+# %% ../nbs/10_analysis.ipynb #245b7167
 def load_run(
     path, # runs/NAME
 ) -> Run:
@@ -70,12 +72,12 @@ def load_run(
         return Run(path, config, _json_lines(path/'metrics.jsonl'), load_ticket(found), summary)
     except (json.JSONDecodeError, UnicodeDecodeError) as error: raise TicketError(f'{path}: its records cannot be read: {error}') from error
 
-# %% ../nbs/10_analysis.ipynb #b4cd6785
+# %% ../nbs/10_analysis.ipynb #1974b5c6
 def axes(ax=None, size=(5, 3.4)): # size in inches
     "The axes given, or those of a new figure."
     return plt.subplots(figsize=size, layout='constrained')[1] if ax is None else ax
 
-# %% ../nbs/10_analysis.ipynb #43fa1475
+# %% ../nbs/10_analysis.ipynb #51f3d867
 def montage(
     pictures: np.ndarray, # [n, H, W]
     columns: int = None, # None: about as many as rows
@@ -88,7 +90,7 @@ def montage(
     for i, picture in enumerate(pictures): sheet[i//columns*(H + gap):, i%columns*(W + gap):][:H, :W] = picture
     return sheet[:rows*(H + gap) - gap, :columns*(W + gap) - gap]
 
-# %% ../nbs/10_analysis.ipynb #44141db3
+# %% ../nbs/10_analysis.ipynb #700c065d
 def show(ax, picture, cmap='gray_r', bar: str = None, **how): # how: what `imshow` takes
     "A picture without ticks, on a grey ground, with a colour bar where `bar` names its unit."
     image = ax.imshow(picture, cmap=cmap, interpolation='nearest', **how)
@@ -96,7 +98,7 @@ def show(ax, picture, cmap='gray_r', bar: str = None, **how): # how: what `imsho
     if bar: ax.figure.colorbar(image, ax=ax, label=bar, shrink=.85)
     return ax
 
-# %% ../nbs/10_analysis.ipynb #de1cf3b2
+# %% ../nbs/10_analysis.ipynb #7f61ccdc
 def small_png(
     figure, # matplotlib's
     dpi: int = 80, # Pixels an inch
@@ -108,14 +110,14 @@ def small_png(
     Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'png', optimize=True)
     return small.getvalue()
 
-# %% ../nbs/10_analysis.ipynb #9f788592
+# %% ../nbs/10_analysis.ipynb #f3a1f840
 def small_figures():
     "In a notebook: show figures by `small_png` from now on."
     from IPython import get_ipython
     plt.close(plt.figure())                                                  # the notebook's back end registers with the first figure
     if shell := get_ipython(): shell.display_formatter.formatters['image/png'].for_type(plt.Figure, small_png)
 
-# %% ../nbs/10_analysis.ipynb #294f9500
+# %% ../nbs/10_analysis.ipynb #be271237
 def image_shape(ticket: Ticket) -> tuple: # (C, H, W)
     "The picture that a row of the first layer's mask is; a `TicketError` where it is none."
     if not ticket.layers: raise TicketError('this network is dense: it has no masks')
@@ -124,13 +126,13 @@ def image_shape(ticket: Ticket) -> tuple: # (C, H, W)
     if len(shape) != 3 or math.prod(shape) != first.shape[1]: raise TicketError(f'the first layer, {first.name!r}, takes {first.shape[1]} numbers that are no picture of shape {shape or "unknown"}')
     return shape
 
-# %% ../nbs/10_analysis.ipynb #8bea8422
+# %% ../nbs/10_analysis.ipynb #d34ad091
 def kept_per_pixel(ticket: Ticket) -> np.ndarray: # int [H, W], channels added up
     "How many units of the first layer keep each pixel."
     shape = image_shape(ticket)
     return ticket.masks[ticket.layers[0].name].sum(0).reshape(shape).sum(0)
 
-# %% ../nbs/10_analysis.ipynb #2b949f15
+# %% ../nbs/10_analysis.ipynb #d8b8cb1a
 def plot_pixels(ticket: Ticket, ax=None):
     "Kept weights a pixel, beside what chance gives."
     kept, layer = kept_per_pixel(ticket), ticket.layers[0]
@@ -138,7 +140,7 @@ def plot_pixels(ticket: Ticket, ax=None):
     ax = show(axes(ax), kept, 'cividis', f'units that keep the pixel, of {units}')
     return ax.set_title(f'Layer {layer.name}: kept a pixel, {kept.mean():.0f} ± {kept.std():.1f} (by chance ± {spread:.1f})', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #52595cc9
+# %% ../nbs/10_analysis.ipynb #9d9f9a4c
 def coarse(pictures: np.ndarray, # [n, H, W]
            block: int = 4, # Pixels; what is left over at the right and at the bottom is cut off
 ) -> np.ndarray: # [n, H//block, W//block]
@@ -147,7 +149,7 @@ def coarse(pictures: np.ndarray, # [n, H, W]
     block = max(1, min(block, H, W))
     return pictures[:, :H//block*block, :W//block*block].reshape(n, H//block, block, W//block, block).mean((2, 4))
 
-# %% ../nbs/10_analysis.ipynb #79834d5d
+# %% ../nbs/10_analysis.ipynb #473954d3
 def unit_pictures(
     ticket: Ticket,
     units: list = None, # None: those with the most contrast
@@ -161,7 +163,7 @@ def unit_pictures(
     if units is None: units = np.argsort(-coarse(frozen*mask).var((1, 2)))[:count]
     return dict(mask=mask[units], weights=frozen[units], product=(frozen*mask)[units], units=np.asarray(units))
 
-# %% ../nbs/10_analysis.ipynb #cb9ec0cd
+# %% ../nbs/10_analysis.ipynb #ccf5b443
 WHAT = dict(mask='mask (black: kept)', weights='random weights', product='weights × mask')
 
 def plot_units(ticket: Ticket, what: str = 'product', units: list = None, count: int = 8, columns: int = None, ax=None): # what: a key of WHAT
@@ -172,7 +174,7 @@ def plot_units(ticket: Ticket, what: str = 'product', units: list = None, count:
     ax = show(axes(ax), montage(found[what], columns), **colours)
     return ax.set_title(f'{WHAT[what]}, units {", ".join(map(str, found["units"][:8]))}{" …" if len(found["units"]) > 8 else ""} of {ticket.layers[0].shape[0]}', fontsize=9).axes
 
-# %% ../nbs/10_analysis.ipynb #c5fa063d
+# %% ../nbs/10_analysis.ipynb #feedb52e
 def plot_kernels(ticket: Ticket, layer: str = None, count: int = 48, ax=None): # layer: its name; None: the first convolution
     "Masked kernels of a convolution, those of its first input channel."
     found = [l for l in ticket.layers if len(l.shape) == 4 and layer in (None, l.name)]
@@ -181,25 +183,31 @@ def plot_kernels(ticket: Ticket, layer: str = None, count: int = 48, ax=None): #
     ax = show(axes(ax), montage(kernels, columns=min(len(kernels), 8)), 'vlag', vmin=-1, vmax=1)
     return ax.set_title(f'Layer {found[0].name}: {len(kernels)} of {found[0].shape[0]} kernels of {"×".join(map(str, found[0].shape[2:]))}, density {found[0].density:.2f}', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #d52bc5a2
+# %% ../nbs/10_analysis.ipynb #c398cfda
 def need_records(records: list, *keys) -> list: # those that have all the keys
     "An epoch's records that have what a figure needs; a `ValueError` where none does."
     found = [record for record in records if all(record.get(key) is not None for key in keys)]
     if not found: raise ValueError(f'no epoch has a record of {" and ".join(keys)}')
     return found
 
-# %% ../nbs/10_analysis.ipynb #27f6bb1f
+# %% ../nbs/10_analysis.ipynb #6679fa49
+def log_where_wide(scale, values: list): # scale: ax.set_xscale or ax.set_yscale
+    "A logarithmic axis, where positive values span more than a decade."
+    if min(values) > 0 and max(values) > 10*min(values): scale('log')
+
+# %% ../nbs/10_analysis.ipynb #5f18ecea
 def plot_density(run: Run, against: str = 'epoch', ax=None): # 'epoch' or 'beta'
     "Density of each layer over training."
     records, ax = need_records(run.records, against, 'densities'), axes(ax)
     if not records[0]['densities']: raise TicketError('this network is dense: it has no masks')
     for name in records[0]['densities']: ax.plot([r[against] for r in records], [r['densities'][name] for r in records], marker='o', ms=4, label=f'layer {name}')
     ax.plot([r[against] for r in records], [r['density'] for r in records], 'k--', lw=1, label='all')
-    if against == 'beta': ax.set_xscale('log')
+    if against == 'beta': log_where_wide(ax.set_xscale, [r[against] for r in records])
+    else: ax.locator_params('x', integer=True)
     ax.set(xlabel='β, inverse temperature' if against == 'beta' else 'epoch', ylabel='density (fraction kept)'); ax.legend(fontsize=8)
     return ax.set_title(f'{run.about}, n = 1 run', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #d701226b
+# %% ../nbs/10_analysis.ipynb #71bb0e34
 def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place in the ticket
     "Densities of a layer's rows and columns, beside independent coins."
     ax, said = axes(ax), ticket.layers[layer]
@@ -213,7 +221,7 @@ def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place in
     ax.set(xlabel='density (fraction kept)', ylabel='probability density'); ax.legend(fontsize=8)
     return ax.set_title(f'Layer {said.name} (dashed: independent coins)', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #99265f84
+# %% ../nbs/10_analysis.ipynb #7053c766
 BINS = 20 # of the histograms of gates, from 0 to 1
 
 @dataclass
@@ -224,7 +232,7 @@ class History:
     masks: dict    # name → bool [E, out, …]
     gates: dict    # name → int [E, BINS]: how many soft-mask values lie in each twentieth from 0 to 1
 
-# %% ../nbs/10_analysis.ipynb #6964c95a
+# %% ../nbs/10_analysis.ipynb #2253be98
 def save_history(history: History, path) -> Path:
     "Write masks.npz."
     content, packed = BytesIO(), {}
@@ -234,13 +242,13 @@ def save_history(history: History, path) -> Path:
     np.savez_compressed(content, epochs=history.epochs, betas=np.array(history.betas, float), **packed)
     return atomic_write(path, content.getvalue())
 
-# %% ../nbs/10_analysis.ipynb #10a78d40
+# %% ../nbs/10_analysis.ipynb #ca853db7
 def load_history(
     path, # runs/NAME, or its masks.npz
 ) -> History:
     "Read the masks of all epochs; a `TicketError` where the run didn't keep them."
     path = Path(path); path = path/'masks.npz' if path.is_dir() else path
-    if not path.exists(): raise TicketError(f'{path}: this run did not keep the masks of its epochs: see keep_masks')
+    if not path.exists(): raise TicketError(f'{path}: this run did not keep the masks of its epochs: fit(config, after_epoch=keep_masks) does')
     try:
         with np.load(path, allow_pickle=False) as f: stored = dict(f)
         names = [key.removeprefix('bits.') for key in stored if key.startswith('bits.')]
@@ -248,7 +256,7 @@ def load_history(
         return History(stored['epochs'].tolist(), stored['betas'].tolist(), masks, {name: stored[f'gates.{name}'] for name in names})
     except (ValueError, KeyError, OSError, EOFError, TypeError) as error: raise TicketError(f'{path}: not the masks of a run: {error}') from error
 
-# %% ../nbs/10_analysis.ipynb #a977acc2
+# %% ../nbs/10_analysis.ipynb #517c3cfc
 @torch.no_grad()
 def keep_masks(
     model: nn.Module, # The gated network
@@ -267,7 +275,7 @@ def keep_masks(
         return save_history(History([old.epochs[i] for i in keep] + [epoch], [old.betas[i] for i in keep] + [beta], masks, gates), path)
     return save_history(History([epoch], [beta], masks, gates), path)
 
-# %% ../nbs/10_analysis.ipynb #ecd0e8b4
+# %% ../nbs/10_analysis.ipynb #860fcfd7
 def decision_epochs(
     masks: np.ndarray, # bool [E, …]
     epochs: list, # E of them
@@ -276,7 +284,7 @@ def decision_epochs(
     at = np.asarray(epochs).reshape(-1, *[1]*(masks.ndim - 1))
     return np.concatenate([np.full((1, *masks.shape[1:]), epochs[0]), np.where(masks[1:] ^ masks[:-1], at[1:], epochs[0])]).max(0)
 
-# %% ../nbs/10_analysis.ipynb #71f13771
+# %% ../nbs/10_analysis.ipynb #497c8d5b
 def plot_decisions(ticket: Ticket, history: History, units: list = None, count: int = 8, ax=None):
     "When the bits of some first-layer units flipped for the last time, as pictures."
     shape, found = image_shape(ticket), unit_pictures(ticket, units, count)['units']
@@ -284,17 +292,17 @@ def plot_decisions(ticket: Ticket, history: History, units: list = None, count: 
     ax = show(axes(ax, (7.4, 2.2)), montage(decided, columns=len(found)), 'viridis', 'last flip (epoch)')
     return ax.set_title(f'When each weight decided, units {", ".join(map(str, found))}', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #c900260e
+# %% ../nbs/10_analysis.ipynb #43a352e5
 def plot_decided(history: History, ax=None):
     "What fraction of each layer's bits has flipped for the last time."
     ax = axes(ax)
     for name, masks in history.masks.items():
         decided = decision_epochs(masks, history.epochs)
         ax.plot(history.epochs, [100*(decided <= epoch).mean() for epoch in history.epochs], marker='o', ms=4, label=f'layer {name}, n = {decided.size:,}')
-    ax.set(xlabel='epoch', ylabel='weights that have decided (%)', ylim=(None, 101)); ax.legend(fontsize=8)
+    ax.set(xlabel='epoch', ylabel='weights that have decided (%)', ylim=(None, 101)); ax.legend(fontsize=8); ax.locator_params('x', integer=True)
     return ax.set_title('When the masks settled', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #86f792c5
+# %% ../nbs/10_analysis.ipynb #235a0cd5
 def plot_gates(history: History, layer: str = None, ax=None): # layer: None for all together
     "Histogram of the gates, a column an epoch."
     counts = sum(history.gates.values()) if layer is None else history.gates[layer]
@@ -306,39 +314,40 @@ def plot_gates(history: History, layer: str = None, ax=None): # layer: None for 
     ax.set(xticks=list(ticks), xticklabels=[f'{history.epochs[i]}\nβ {history.betas[i]:.3g}' for i in ticks], xlabel='epoch', ylabel='soft mask σ(βs)')
     return ax.set_title(f'Gates of {"all layers" if layer is None else "layer " + layer}, n = {counts[0].sum():,}', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #60dcd44d
+# %% ../nbs/10_analysis.ipynb #3fbe95c3
 LABELS = dict(loss='training loss (nats)', validation_loss='validation loss (nats)', train_accuracy='training accuracy (%)', validation_accuracy='validation accuracy, hard mask (%)',
               validation_soft_accuracy='validation accuracy, soft mask (%)', lr='learning rate', beta='β, inverse temperature', density='density (fraction kept)',
               discretisation_gap='mean |soft − hard mask|', images_per_second='images a second')
 
-def plot_curve(runs: list, key: str = 'loss', log: bool = False, ax=None): # key: of a record, see LABELS
+def plot_curve(runs: list, key: str = 'loss', log: bool = False, ax=None): # key: of a record, see LABELS; log: where the values span a decade
     "One quantity over training, a line a run."
     ax, drawn = axes(ax), 0
     for run in runs:
         records = [record for record in run.records if record.get(key) is not None]; drawn += bool(records)
         if records: ax.plot([r['epoch'] for r in records], [r[key]*(100 if 'accuracy' in key else 1) for r in records], marker='o', ms=4, label=run.name)
     if not drawn: raise ValueError(f'no run has a record of {key}')
-    if log: ax.set_yscale('log')
+    if log: log_where_wide(ax.set_yscale, [r[key] for run in runs for r in run.records if r.get(key) is not None])
+    ax.locator_params('x', integer=True)
     ax.set(xlabel='epoch', ylabel=LABELS.get(key, key)); ax.legend(fontsize=8)
     return ax.set_title(f'{LABELS.get(key, key).split(" (")[0]}, n = {drawn} run{"s"*(drawn != 1)}', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #d7208d07
+# %% ../nbs/10_analysis.ipynb #01e34150
 def plot_gap(run: Run, ax=None):
     "Accuracy of the soft and of the hard mask over training: the discretisation gap between them."
     records, ax = need_records(run.records, 'validation_accuracy', 'validation_soft_accuracy'), axes(ax)
     epochs, soft, hard = ([r['epoch'] for r in records], *([100*r[key] for r in records] for key in ('validation_soft_accuracy', 'validation_accuracy')))
     ax.plot(epochs, soft, '--', marker='o', ms=4, label='soft mask'); ax.plot(epochs, hard, marker='o', ms=4, label='hard mask')
     ax.fill_between(epochs, soft, hard, alpha=.15, color='gray', label='gap')
-    ax.set(xlabel='epoch', ylabel='validation accuracy (%)'); ax.legend(fontsize=8)
+    ax.set(xlabel='epoch', ylabel='validation accuracy (%)'); ax.legend(fontsize=8); ax.locator_params('x', integer=True)
     return ax.set_title(f'{run.about}, n = 1 run', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #71f22efd
+# %% ../nbs/10_analysis.ipynb #08694a8a
 def iou(a: np.ndarray, b: np.ndarray) -> float: # bool, of one shape; 0…1, and 1 for two empty masks
     "Overlap of two masks, as intersection over union."
     union = (a | b).sum()
     return float((a & b).sum()/union) if union else 1.
 
-# %% ../nbs/10_analysis.ipynb #5322ceb7
+# %% ../nbs/10_analysis.ipynb #bb57c642
 def chance_iou(
     n: int, # Weights
     a: int, b: int, # How many each mask keeps
@@ -351,7 +360,7 @@ def chance_iou(
     mean = (p*overlap).sum()/p.sum()
     return float(mean), float(math.sqrt(max((p*(overlap - mean)**2).sum()/p.sum(), 0)))
 
-# %% ../nbs/10_analysis.ipynb #970d9127
+# %% ../nbs/10_analysis.ipynb #210dbd1e
 def same_architecture(tickets: list):
     "A `TicketError` where tickets can't be compared weight by weight."
     shapes = [{layer.name: tuple(layer.shape) for layer in ticket.layers} for ticket in tickets]
@@ -359,11 +368,12 @@ def same_architecture(tickets: list):
     for ticket, found in zip(tickets, shapes):
         if found != shapes[0] or not found: raise TicketError(f'masks of different architectures have no weights in common: {tickets[0].arch} ({sign(shapes[0])}) and {ticket.arch} ({sign(found)})')
 
-# %% ../nbs/10_analysis.ipynb #87c5bc08
+# %% ../nbs/10_analysis.ipynb #c71bb867
 def agreement(
     masks: list, # Of n bool arrays of one shape
 ) -> tuple: # three arrays [n, n]: IoU, IoU by chance, and how many standard deviations lie between
-    "Overlap of each pair of masks, and what chance gives at their densities."
+    "Overlap of each pair of masks, and what chance gives at their densities; a `TicketError` where they have no weights in common."
+    if len({mask.shape for mask in masks}) > 1: raise TicketError(f'masks of different shapes have no weights in common: {", ".join("×".join(map(str, mask.shape)) for mask in masks)}')
     found, chance, z = (np.zeros((len(masks), len(masks))) for _ in range(3))
     for i, a in enumerate(masks):
         for j, b in enumerate(masks):
@@ -372,7 +382,7 @@ def agreement(
             z[i, j] = (found[i, j] - mean)/spread if spread else 0.
     return found, chance, z
 
-# %% ../nbs/10_analysis.ipynb #b9e8d204
+# %% ../nbs/10_analysis.ipynb #5814a5c5
 def plot_agreement(masks: list, names: list, title: str = '', ax=None):
     "Overlap of each pair of masks as an annotated heat map: IoU, by chance, and the distance in standard deviations."
     found, chance, z = agreement(masks)
@@ -382,38 +392,69 @@ def plot_agreement(masks: list, names: list, title: str = '', ax=None):
     ax.tick_params('y', rotation=0)
     return ax.set_title(f'{title or "Overlap"}: IoU (by chance; distance), n = {masks[0].size:,} weights', fontsize=9).axes
 
-# %% ../nbs/10_analysis.ipynb #6501f9e4
+# %% ../nbs/10_analysis.ipynb #36384f12
 def all_bits(ticket: Ticket) -> np.ndarray: # bool [weights]
     "All bits of a ticket in one row."
     if not ticket.masks: raise TicketError('this network is dense: it has no masks')
     return np.concatenate([ticket.masks[layer.name].ravel() for layer in ticket.layers])
 
-# %% ../nbs/10_analysis.ipynb #e02dd124
-HARM = dict(flip=lambda mask, hit: mask ^ hit, prune=lambda mask, hit: mask & ~hit)
+# %% ../nbs/10_analysis.ipynb #80e81fb9
+HARM = dict(flip='bits flipped', prune='kept weights removed at random', score='kept weights removed, lowest score first')
 
+def harm(
+    mask: np.ndarray, # bool
+    fraction: float, # 0…1, of all bits to 'flip', else of the kept ones
+    how: str = 'flip', # A key of `HARM`
+    scores: np.ndarray = None, # of the mask's shape, for 'score'
+    seed=0, # Of what is drawn
+) -> np.ndarray: # bool, of the mask's shape
+    "A mask with a fraction of its bits damaged."
+    pick(list(HARM), how, 'damage')
+    if how != 'score':
+        hit = np.random.default_rng(seed).random(mask.shape) < fraction
+        return mask ^ hit if how == 'flip' else mask & ~hit
+    kept, left = np.flatnonzero(mask), mask.copy()
+    left.flat[kept[np.argsort(scores.flat[kept], kind='stable')[:round(fraction*len(kept))]]] = False
+    return left
+
+# %% ../nbs/10_analysis.ipynb #5966a8a6
+def load_scores(run: Run) -> dict: # name → float32 array; the higher, the rather kept
+    "The scores that a run's best mask was made from; a `TicketError` where its folder doesn't have them."
+    from safetensors.numpy import load_file
+    path = run.path/'best.scores.safetensors'
+    if not path.exists(): raise TicketError(f'{path}: this folder has no scores')
+    try: found = load_file(path)
+    except Exception as error: raise TicketError(f'{path}: its scores cannot be read: {error}') from error
+    scores = {layer.name: found.get(f'{layer.name}.scores'.removeprefix('root.')) for layer in run.ticket.layers}
+    for layer in run.ticket.layers:
+        if scores[layer.name] is None or scores[layer.name].shape != tuple(layer.shape): raise TicketError(f'{path}: the scores of layer {layer.name!r} are not those of the ticket')
+    return {name: np.abs(s) for name, s in scores.items()} if run.ticket.training.get('gate') == 'popup' else scores
+
+# %% ../nbs/10_analysis.ipynb #089dd86a
 def robustness(
     ticket: Ticket,
     batches: list, # Of (images, labels), see `infer.test_images`
-    how: str = 'flip', # 'flip' any bit, or 'prune' a kept one
+    how: str = 'flip', # 'flip' any bit, 'prune' a kept one, or prune those of the lowest 'score'
     fractions: tuple = (0, .01, .02, .05, .1, .2, .5), # Of all bits of the layers, or of the kept ones
-    repeats: int = 2, # Random draws a point
+    repeats: int = 2, # Random draws a point; with scores there is nothing to draw
     model: nn.Module = None, # The dense module, where the network isn't one of the registry
-) -> list: # of dict(layer, fraction, repeat, accuracy); layer 'all' damages all of them
-    "Accuracy after random damage to the masks, layer by layer."
+    scores: dict = None, # name → array, for 'score'; see `load_scores`
+) -> list: # of dict(layer, fraction, repeat, accuracy); layer 'all' damages all of them, each by that fraction
+    "Accuracy after damage to the masks, layer by layer."
+    if how == 'score' and scores is None: raise ValueError("to prune by score takes scores: see load_scores")
     network, rows = to_model(ticket, model), []
     places = {l.name: (network.get_submodule('' if l.name == 'root' else l.name).weight, torch.from_numpy(prng.weights(ticket.seed, l.index, l.shape, ticket.distribution, l.scale))) for l in ticket.layers}
     def use(name, mask): places[name][0].copy_(places[name][1]*torch.from_numpy(mask))
     for target in [*(l.name for l in ticket.layers), 'all']:
         hurt = list(places) if target == 'all' else [target]
         for fraction in fractions:
-            for repeat in range(repeats if fraction else 1):
-                random = np.random.default_rng([repeat, round(1e6*fraction)])
-                for name in hurt: use(name, HARM[how](ticket.masks[name], random.random(ticket.masks[name].shape) < fraction))
+            for repeat in range(repeats if fraction and how != 'score' else 1):
+                for place, name in enumerate(hurt): use(name, harm(ticket.masks[name], fraction, how, (scores or {}).get(name), [repeat, round(1e6*fraction), place]))
                 rows.append(dict(layer=target, fraction=fraction, repeat=repeat, accuracy=accuracy(network, batches)['accuracy']))
         for name in hurt: use(name, ticket.masks[name])
     return rows
 
-# %% ../nbs/10_analysis.ipynb #6d3697dd
+# %% ../nbs/10_analysis.ipynb #7201515d
 def plot_robustness(rows: list, how: str = 'flip', n: int = None, ax=None): # rows of `robustness`; n: images
     "Accuracy against the fraction of damaged bits."
     ax = axes(ax)
@@ -422,12 +463,12 @@ def plot_robustness(rows: list, how: str = 'flip', n: int = None, ax=None): # ro
         scores = [[100*row['accuracy'] for row in rows if row['layer'] == name and row['fraction'] == x] for x in points]
         line, = ax.plot([100*x for x in points], [np.mean(s) for s in scores], marker='o', ms=4, ls='--' if name == 'all' else '-', label=name if name == 'all' else f'layer {name}')
         ax.fill_between([100*x for x in points], [min(s) for s in scores], [max(s) for s in scores], alpha=.2, color=line.get_color())
-    ax.set_xscale('symlog', linthresh=1); ax.set_xticks([0, 1, 2, 5, 10, 20, 50], ['0', '1', '2', '5', '10', '20', '50'])
-    ax.set(xlabel='bits flipped (%)' if how == 'flip' else 'kept weights removed (%)', ylabel='test accuracy (%)', ylim=(0, 101)); ax.legend(fontsize=8)
-    repeats = max(row['repeat'] for row in rows) + 1
-    return ax.set_title(f'Mean and range of {repeats} draws{f", n = {n:,} images" if n else ""}', fontsize=10).axes
+    ax.set_xscale('symlog', linthresh=1); ax.set_xticks(ticks := [100*x for x in sorted({row['fraction'] for row in rows})], [f'{x:g}' for x in ticks]); ax.minorticks_off()
+    ax.set(xlabel=f'{HARM[how]} (%)', ylabel='test accuracy (%)', ylim=(0, 101)); ax.legend(fontsize=8)
+    said = ['One pruning a point'*(how == 'score'), f'Mean and range of {max(row["repeat"] for row in rows) + 1} draws'*(how != 'score'), f'n = {n:,} images'*bool(n)]
+    return ax.set_title(', '.join(filter(None, said)) or 'robustness', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #0e6df751
+# %% ../nbs/10_analysis.ipynb #03e08e4b
 def connections(ticket: Ticket) -> list: # of int [out, in], a layer each: kept weights between two units or channels
     "The chain of a ticket's layers as matrices of counts."
     if not ticket.layers: raise TicketError('this network is dense: it has no masks')
@@ -438,7 +479,7 @@ def connections(ticket: Ticket) -> list: # of int [out, in], a layer each: kept 
         chain.append(kept.reshape(len(kept), len(chain[-1]), -1).sum(-1) if chain else kept)   # flattened pictures: a channel's pixels together
     return chain
 
-# %% ../nbs/10_analysis.ipynb #11d74d82
+# %% ../nbs/10_analysis.ipynb #a95a4240
 @dataclass(frozen=True)
 class Connectivity:
     "What of a ticket can have an effect."
@@ -457,7 +498,7 @@ def connectivity(ticket: Ticket) -> Connectivity:
     effective = [int((kept*np.outer(after, before)).sum()) for kept, before, after in zip(chain, reached, reaching[1:])]
     return Connectivity([int((~(a & b)).sum()) for a, b in zip(reached, reaching)], [len(a) for a in reached], [int(kept.sum()) for kept in chain], effective, float(paths.sum()))
 
-# %% ../nbs/10_analysis.ipynb #5dc32350
+# %% ../nbs/10_analysis.ipynb #6849fdee
 def plot_connectivity(ticket: Ticket, ax=None):
     "Kept and effective weights of each layer, with its dead units."
     found, ax = connectivity(ticket), axes(ax)
@@ -469,7 +510,7 @@ def plot_connectivity(ticket: Ticket, ax=None):
     ax.legend(fontsize=8, loc='upper left', ncols=2); ax.grid(False, axis='x')
     return ax.set_title(f'{found.paths:.3g} paths from {found.units[0] - found.dead[0]:,} of {found.units[0]:,} inputs,\nn = {sum(size):,} weights', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #c5bd56ad
+# %% ../nbs/10_analysis.ipynb #3db5ca30
 def marchenko_pastur(
     x: np.ndarray, # Eigenvalues
     ratio: float, # Rows through columns, ≤ 1
@@ -480,12 +521,12 @@ def marchenko_pastur(
     inside = np.clip((high - x)*(x - low), 0, None)
     return np.sqrt(inside)/(2*math.pi*variance*ratio*np.maximum(x, 1e-12))
 
-# %% ../nbs/10_analysis.ipynb #759af329
+# %% ../nbs/10_analysis.ipynb #dd429469
 def eigenvalues(matrix: np.ndarray) -> np.ndarray: # [p, n] → ascending, p or n of them, whichever is less
     "Eigenvalues of WWᵀ/n, W lying on its long side."
     return np.linalg.svd(matrix, compute_uv=False)[::-1]**2/max(matrix.shape)
 
-# %% ../nbs/10_analysis.ipynb #995362f8
+# %% ../nbs/10_analysis.ipynb #6ade6ed9
 def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place in the ticket
     "Eigenvalues of a layer's masked weights, beside those of the same mask with its bits shuffled, and Marchenko–Pastur."
     said, ax = ticket.layers[layer], axes(ax)
@@ -501,7 +542,7 @@ def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place i
     ax.set(xlabel='eigenvalue of WWᵀ/n (in units of scale²)', ylabel='probability density'); ax.legend(fontsize=8)
     return ax.set_title(f'Layer {said.name}: {(values > edge).sum()} of n = {len(values)} beyond the edge', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #41901c32
+# %% ../nbs/10_analysis.ipynb #ba36e6e9
 def plot_singular_vectors(ticket: Ticket, count: int = 8, ax=None):
     "The strongest right singular vectors of the first layer as pictures."
     shape, layer = image_shape(ticket), ticket.layers[0]
@@ -509,13 +550,13 @@ def plot_singular_vectors(ticket: Ticket, count: int = 8, ax=None):
     ax = show(axes(ax, (7.4, 1.5)), montage(vectors, columns=len(vectors)), 'vlag', vmin=-(top := np.abs(vectors).max()), vmax=top)
     return ax.set_title(f'Layer {layer.name}: its {len(vectors)} strongest singular vectors', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #8315fc8c
+# %% ../nbs/10_analysis.ipynb #6c74afd6
 @torch.no_grad()
 def probabilities(network: nn.Module, batches) -> np.ndarray: # float32 [N, classes]
     "Class probabilities of a network for all images of the batches."
     return torch.cat([network(images).float().softmax(1).cpu() for images, _ in batches]).numpy()
 
-# %% ../nbs/10_analysis.ipynb #cd753131
+# %% ../nbs/10_analysis.ipynb #f732832d
 def plot_confusion(labels: np.ndarray, guessed: np.ndarray, classes: tuple, ax=None): # int64 [N] both
     "Confusion matrix: counts, mistakes coloured."
     counts = np.zeros((len(classes), len(classes)), int)
@@ -529,7 +570,7 @@ def plot_confusion(labels: np.ndarray, guessed: np.ndarray, classes: tuple, ax=N
     ax.set(xlabel='said', ylabel='is'); ax.grid(False)
     return ax.set_title(f'{(labels != guessed).sum():,} mistakes, n = {len(labels):,} test images', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #e1a8d806
+# %% ../nbs/10_analysis.ipynb #1b809cf8
 def plot_mistakes(
     images: np.ndarray, # uint8 [N, H, W, C]
     labels: np.ndarray, # int64 [N]
@@ -551,7 +592,7 @@ def plot_mistakes(
         ax.text(i%columns*(W + 3), i//columns*(H + space + 3) + H, note, fontsize=6.5, va='top', linespacing=1.1)
     return ax.set_title(f'The surest {len(rows)} of {(ticket.argmax(1) != labels).sum():,} mistakes, n = {len(labels):,} test images', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #8c234285
+# %% ../nbs/10_analysis.ipynb #b996431e
 def plot_comparison(labels: np.ndarray, a: np.ndarray, b: np.ndarray, names: tuple = ('ticket', 'dense twin'), ax=None): # int64 [N]: labels, and what two networks say
     "Which images two networks get right, as a table of counts."
     right = np.array([[((a == labels) == x) & ((b == labels) == y) for y in (True, False)] for x in (True, False)]).sum(-1)
@@ -561,7 +602,7 @@ def plot_comparison(labels: np.ndarray, a: np.ndarray, b: np.ndarray, names: tup
     expected = len(labels)*(a != labels).mean()*(b != labels).mean()
     return ax.set_title(f'n = {len(labels):,} test images\nwrong in both by chance: {expected:.1f}', fontsize=10).axes
 
-# %% ../nbs/10_analysis.ipynb #7297db25
+# %% ../nbs/10_analysis.ipynb #8defeb48
 def animation_frame(run: Run, history: History, step: int, count: int = 10): # → a figure; step: index into the history
     "One frame: what some units use at an epoch, and the accuracies up to it."
     layer, epoch = run.ticket.layers[0], history.epochs[step]
@@ -575,7 +616,7 @@ def animation_frame(run: Run, history: History, step: int, count: int = 10): # �
     right.set(xlim=(0, run.epochs*1.03), ylim=(0, 102), xlabel='epoch'); right.locator_params('x', integer=True); right.set_title('validation accuracy (%)', fontsize=11); right.legend(fontsize=9, loc='lower right')
     return fig
 
-# %% ../nbs/10_analysis.ipynb #bfb97f1b
+# %% ../nbs/10_analysis.ipynb #42b3e18f
 def animate(
     run: Run, # With a first layer that looks at pictures
     history: History, # Of the same run
@@ -593,19 +634,19 @@ def animate(
     frames[0].save(content, 'gif', save_all=True, append_images=frames[1:], duration=[700]*(len(frames) - 1) + [700*hold], loop=0, optimize=True)
     return atomic_write(path, content.getvalue())
 
-# %% ../nbs/10_analysis.ipynb #10a9ddd8
+# %% ../nbs/10_analysis.ipynb #ceeb3b8f
 def _embedded(ax) -> str: # a figure as an <img>, and the figure is closed
     picture = b64encode(small_png(ax.figure)).decode(); plt.close(ax.figure)
     return f'<img alt="{escape(ax.get_title(), quote=True)}" src="data:image/png;base64,{picture}">'
 
-# %% ../nbs/10_analysis.ipynb #1bb5bc4a
+# %% ../nbs/10_analysis.ipynb #2b502fec
 def _drawn(draw) -> str: # what `draw` drew; or why it couldn't
     before = set(plt.get_fignums())
     try: return f'<figure>{_embedded(draw())}</figure>'
     except (TicketError, DataError, ValueError) as error: return f'<p class="absent">Not shown: {escape(str(error))}.</p>'
     finally: [plt.close(n) for n in set(plt.get_fignums()) - before]
 
-# %% ../nbs/10_analysis.ipynb #301dcfc4
+# %% ../nbs/10_analysis.ipynb #f87a25e1
 def mask_sections(run: Run) -> dict: # heading → functions that draw
     "The figures that need the run's folder only."
     ticket, layers = run.ticket, range(len(run.ticket.layers))
@@ -614,7 +655,7 @@ def mask_sections(run: Run) -> dict: # heading → functions that draw
     def with_history(draw):
         if isinstance(history, TicketError): raise history
         return draw(history)
-    curves = [lambda key=key: plot_curve([run], key, log=key in ('lr', 'beta', 'discretisation_gap') and all((r.get(key) or 0) > 0 for r in run.records)) for key in ('loss', 'lr', 'beta', 'discretisation_gap')]
+    curves = [lambda key=key: plot_curve([run], key, log=key in ('lr', 'beta', 'discretisation_gap')) for key in ('loss', 'lr', 'beta', 'discretisation_gap')]
     if not layers: return {'Training': [*curves[:2], lambda: plot_curve([run], 'validation_accuracy')]}
     first = [lambda: plot_kernels(ticket)] if len(ticket.layers[0].shape) == 4 else [lambda: plot_pixels(ticket), *(lambda what=what: plot_units(ticket, what, count=16, columns=8, ax=axes(size=(7.4, 2.2))) for what in WHAT)]
     return {'Training': [lambda: plot_gap(run), *curves], 'The first layer': first,
@@ -623,7 +664,7 @@ def mask_sections(run: Run) -> dict: # heading → functions that draw
             'Connectivity': [lambda: plot_connectivity(ticket)],
             'Spectra': [*(lambda i=i: plot_spectrum(ticket, i) for i in layers), lambda: plot_singular_vectors(ticket)]}
 
-# %% ../nbs/10_analysis.ipynb #28564370
+# %% ../nbs/10_analysis.ipynb #012d598d
 def prediction_sections(run: Run, dataset=None, dense: Run = None, model: nn.Module = None) -> dict: # heading → functions that draw
     "The figures that need test images; a `DataError` where they aren't to be had."
     dataset = dataset or run.ticket.training.get('dataset')
@@ -636,9 +677,10 @@ def prediction_sections(run: Run, dataset=None, dense: Run = None, model: nn.Mod
     if dense: found['Predictions'].append(lambda: plot_comparison(labels, guess.argmax(1), twin.argmax(1), (run.name, dense.name)))
     if not run.ticket.layers: return found
     n = sum(len(y) for _, y in some)
-    return found | {'Robustness': [lambda how=how: plot_robustness(robustness(run.ticket, some, how, model=model), how, n) for how in HARM]}
+    ways = [how for how in HARM if how != 'score' or (run.path/'best.scores.safetensors').exists()]
+    return found | {'Robustness': [lambda how=how: plot_robustness(robustness(run.ticket, some, how, model=model, scores=load_scores(run) if how == 'score' else None), how, n) for how in ways]}
 
-# %% ../nbs/10_analysis.ipynb #daa2f3fb
+# %% ../nbs/10_analysis.ipynb #991f77e3
 PAGE = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}}img{{max-width:100%;height:auto}}figure{{display:inline-block;margin:.4rem;max-width:100%;vertical-align:top}}
 pre{{overflow-x:auto;background:#f5f5f5;padding:.8rem;font-size:.8rem}}h2{{border-top:1px solid #ccc;padding-top:1rem}}.absent{{color:#555;font-style:italic}}</style></head><body><h1>{title}</h1>{body}</body></html>'''
@@ -659,13 +701,15 @@ def report(
         if run.summary: body += f'<p>Test accuracy {run.summary["test_accuracy"]:.2%} of {run.summary["test_images"]:,} images, soft mask {run.summary["soft_accuracy"]:.2%}; {escape(run.summary["command"])}</p>'
         sections = mask_sections(run)
         try: sections |= prediction_sections(run, dataset, dense, model)
-        except (DataError, TicketError) as error: body += f'<p class="absent">Without test images: {escape(str(error))}.</p>'
-        for heading, figures in sections.items(): body += f'<h2>{heading}</h2>' + ''.join(map(_drawn, figures))
+        except (DataError, TicketError) as error:
+            if dataset: raise                                                    # it was asked for
+            body += f'<p class="absent">Without test images: {escape(str(error))}.</p>'
+        for heading, figures in sections.items(): body += f'<h2>{heading}</h2>' + ''.join(dict.fromkeys(map(_drawn, figures)))   # what can't be drawn for one reason is said once
         body += f'<h2>The ticket</h2><pre>{escape(describe(run.ticket))}</pre>'
     finally: plt.rcParams.update(style)
     return atomic_write(path or run.path/'report.html', PAGE.format(title=escape(f'Report of {run.name}'), body=body))
 
-# %% ../nbs/10_analysis.ipynb #f9e370c6
+# %% ../nbs/10_analysis.ipynb #fe00a5bb
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     "tt_report: everything there is to see of a run, in one HTML file."
     parser = argparse.ArgumentParser('tt_report', description=main.__doc__)

@@ -99,6 +99,7 @@ class Config:
     on_bad_image: str = option('fail', 'of a picture in a folder that cannot be read', ('fail', 'skip'))
     loader: str = option('dali', 'what feeds the images', LOADERS)
     seed: int = option(0, 'of the frozen weights, the scores, the order of the images and dropout')
+    data_seed: int | None = option(None, 'of the order of the images and their augmentation; by default the seed')
     device: str = option('auto', 'auto takes a GPU where there is one', ('auto', 'cpu', 'cuda'))
     precision: str = option('fp32', 'fp16 needs a GPU', ('fp32', 'bf16', 'fp16'))
     compile: bool = option(False, 'train through torch.compile')
@@ -132,7 +133,7 @@ def check_config(config: Config) -> Config: # complete: device and learning rate
             if getattr(config, key) < 0: raise ValueError(f'--{key} must be 0 or above, not {getattr(config, key)}')
         if config.batch_size % config.accumulate: raise ValueError(f'--batch_size {config.batch_size} does not divide into --accumulate {config.accumulate} parts')
         if not config.name or Path(config.name).name != config.name or config.name.startswith('.'): raise ValueError(f'--name {config.name!r} is no name for a folder')
-        seed_key(config.seed)
+        seed_key(config.seed); seed_key(config.data_seed or 0)
         config = _check_gate(config)
         config = replace(config, lr=config.lr or (2e-3 if config.gate == 'none' else .05), device=_device(config))
         learning_rate(config); check_loggers(config.log); augmentation(config)
@@ -708,7 +709,7 @@ def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
 def make_loaders(config: Config, dataset: Dataset, rank: int, world_size: int) -> SimpleNamespace: # train, validation, test
     "The loaders of a rank; the test split is rank 0's."
     device = f'cuda:{torch.cuda.current_device()}' if config.device == 'cuda' else 'cpu'
-    common = dict(seed=config.seed, device=device, rank=rank, world_size=world_size)
+    common = dict(seed=config.seed if config.data_seed is None else config.data_seed, device=device, rank=rank, world_size=world_size)
     count, parts = len(dataset.train), world_size*config.accumulate
     if count < parts: raise DataError(f'the training set of {dataset.name} has {count:,} pictures, fewer than the {world_size} ranks' + f' in {config.accumulate} parts each'*(config.accumulate > 1) + '; use fewer')
     size = min(config.batch_size, count)//parts
