@@ -1,5 +1,6 @@
 "The main job, as a user runs it: launcher, plain script, evaluation, mistakes, interruptions."
-import json, signal, subprocess, sys, time
+import ast, asyncio, json, signal, subprocess, sys, time
+from pathlib import Path
 import pytest
 from conftest import losses, summary, top
 
@@ -128,6 +129,28 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
     assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
     for key in 'test_correct', 'validation_accuracy', 'best_epoch', 'density': assert summary(tmp_path/'runs/cut')[key] == summary(tmp_path/'runs/whole')[key]
     assert not [path for path in (tmp_path/'runs/cut').rglob('.*')]
+
+
+def test_stop_button(environment, tmp_path):
+    "An interrupt to a notebook's kernel: `fit` comes back with the ticket, and the curve stands below the cell."
+    nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
+    how = f"name='cut', runs={str(tmp_path)!r}"
+    sources = 'from train_ticket.train import *', f"found = fit(resolve(dict({how}, dataset='digits', epochs=400, device='cpu')))", 'print(found)'
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    client, metrics = nbclient.NotebookClient(notebook, timeout=120, kernel_name='python3'), tmp_path/'cut/metrics.jsonl'
+    async def press():
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 6): await asyncio.sleep(.02)
+        await client.km.interrupt_kernel()
+    async def work():
+        async with client.async_setup_kernel(env=environment | dict(PYTHONPATH=str(top))):
+            await client.async_execute_cell(notebook.cells[0], 0)
+            await asyncio.gather(client.async_execute_cell(notebook.cells[1], 1), press())
+            await client.async_execute_cell(notebook.cells[2], 2)
+    asyncio.run(work())
+    outputs = notebook.cells[1].outputs
+    assert [output for output in outputs if 'image/png' in output.get('data', {})] and 'resume=True))) goes on from there' in outputs[-1]['text']
+    found = ast.literal_eval(notebook.cells[2].outputs[0]['text'])
+    assert found['interrupted'] and Path(found['ticket']).exists() and (tmp_path/'cut/checkpoints/latest').exists() and not (tmp_path/'cut/summary.json').exists()
 
 
 def test_masks_of_every_epoch(tmp_path, monkeypatch):
