@@ -1,5 +1,6 @@
 """One lever at a time on validation accuracy, in a plain PyTorch loop: `python scripts/levers.py "straight=4, weight_decay=.02, seed=1" …` adds to results/levers.jsonl."""
 import json, math, sys, time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import torch
 from torch.nn import functional as F
@@ -14,17 +15,26 @@ def accuracy(network, loader):
     with torch.no_grad(): right = sum(int((network(x).argmax(1) == y).sum()) for x, y in loader)
     return right/len(loader.split.labels)
 
+@contextmanager
+def averaged(network, mean):
+    "Within it the network has its averaged scores."
+    own = [p.detach().clone() for p in network.parameters()]
+    for p, m in zip(network.parameters(), mean): p.data.copy_(m)
+    yield
+    for p, o in zip(network.parameters(), own): p.data.copy_(o)
+
 def run(arch='lenet300', width=1., epochs=20, lr=.05, straight=math.inf, beta_end=100., label_smoothing=.05, batch_size=256, shift=1, score_std=.01,
-        logits=1., seed=0, betas=(.9, .999), schedule='onecycle', dense=False, weight_decay=0., distribution='signed', keep=None, ramp=.5):
+        logits=1., seed=0, betas=(.9, .999), schedule='onecycle', dense=False, weight_decay=0., distribution='signed', keep=None, ramp=.5, ema=0., scope='global', rotate=0.):
     start, dataset = time.time(), load_dataset('mnist')
     torch.manual_seed(seed)
-    network, gate = build(arch, width), SigmoidGate(Schedule(1., beta_end), score_std, straight, keep, ramp=ramp)
+    network, gate = build(arch, width), SigmoidGate(Schedule(1., beta_end), score_std, straight, keep, scope, ramp)
     if not dense:
         network = ticketize(network, seed, gate, distribution)
         list(gated_layers(network).values())[-1].weight.mul_(logits)   # sharper or softer predictions
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
-    train = make_loader(dataset, 'train', batch_size, backend='resident', augmentation=Augmentation(shift=shift), seed=seed, device='cpu')
+    train = make_loader(dataset, 'train', batch_size, backend='resident', augmentation=Augmentation(shift=shift, rotate=rotate), seed=seed, device='cpu')
     validation = make_loader(dataset, 'validation', 1000, backend='resident', device='cpu')
+    mean = [p.detach().clone() for p in network.parameters()]
     rate, steps, found = LearningRate(lr, schedule), len(train), []
     for epoch in range(epochs):
         train.set_epoch(epoch); network.train(); right = total = 0
@@ -33,8 +43,9 @@ def run(arch='lenet300', width=1., epochs=20, lr=.05, straight=math.inf, beta_en
             gate.step(progress); set_lr(optimizer, rate(progress))
             out = network(x)
             optimizer.zero_grad(); F.cross_entropy(out, y, label_smoothing=label_smoothing).backward(); optimizer.step()
+            if ema: torch._foreach_lerp_(mean, [p.detach() for p in network.parameters()], 1 - min(ema, (epoch*steps + k + 1)/(epoch*steps + k + 10)))   # shorter at first
             right, total = right + (out.argmax(1) == y).sum(), total + len(y)
-        found.append(accuracy(network, validation))
+        with averaged(network, mean) if ema else nullcontext(): found.append(accuracy(network, validation))
     return dict(validation_accuracy=found[-1], best_validation_accuracy=max(found), train_accuracy=int(right)/total, seconds=time.time() - start,
                 densities=[round(layer.density(), 3) for layer in gated_layers(network).values()])
 
