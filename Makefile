@@ -42,9 +42,10 @@ readme: dev ## README.md from nbs/index.ipynb
 docs: dev ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl and results/kernels.jsonl
+bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl, kernels.jsonl and sweep.jsonl
 	python scripts/bench.py
 	python scripts/bench_kernels.py
+	python scripts/bench_sweep.py
 
 bench-gpu: dev ## measure the CUDA and Triton kernels on the GPU at hand; appends to results/kernels.jsonl
 	python scripts/bench_kernels.py --device cuda
