@@ -22,7 +22,7 @@ def lab(tmp_path_factory, environment):
             if path.name == 'explorer.ipynb': cell['source'] = [line.replace('epochs=4', 'epochs=1') for line in cell['source']]   # a coarser ticket is enough
         path.write_text(json.dumps(notebook))
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    own = environment | dict(PYTHONPATH=str(top), JUPYTER_CONFIG_DIR=str(folder/'config'), JUPYTERLAB_SETTINGS_DIR=str(folder/'settings'), JUPYTERLAB_WORKSPACES_DIR=str(folder/'workspaces'), JUPYTER_RUNTIME_DIR=str(folder/'runtime'))
+    own = {key: value for key, value in environment.items() if key != 'MPLBACKEND'} | dict(PYTHONPATH=str(top), JUPYTER_CONFIG_DIR=str(folder/'config'), JUPYTERLAB_SETTINGS_DIR=str(folder/'settings'), JUPYTERLAB_WORKSPACES_DIR=str(folder/'workspaces'), JUPYTER_RUNTIME_DIR=str(folder/'runtime'))
     command = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', f'--port={port}', '--ServerApp.port_retries=0', '--IdentityProvider.token=secret', f'--ServerApp.root_dir={folder}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.extension_manager=readonly', '--LabApp.expose_app_in_browser=True']
     with open(folder/'log', 'w') as log: process = subprocess.Popen(command, cwd=folder, env=own, stdout=log, stderr=log)
     end = time.monotonic() + 60
@@ -87,8 +87,8 @@ def test_explorer(lab, tmp_path, mnist):
         shot(browser, 'drawing')
         press = lambda label: browser.evaluate(f'[...document.querySelectorAll(".jp-Notebook button")].find(button => button.textContent == "{label}").click()')
         epoch = 'Number((document.querySelector(".jp-Notebook").textContent.match(/epoch (\\d+) of 200/) || [0, 0])[1])'
-        press('start'); reached = browser.wait(epoch, 60, 'the first epoch of a live run')
-        press('stop'); browser.wait('document.querySelector(".jp-Notebook").textContent.includes("(stopped)")', 30, 'the run to stop')
-        press('go on'); browser.wait(f'{epoch} > {reached} + 2', 60, 'the run to go on')
+        press('start'); reached = browser.wait(epoch, 180, 'the first epoch of a live run')
+        press('stop'); browser.wait('document.querySelector(".jp-Notebook").textContent.includes("(stopped)")', 90, 'the run to stop')
+        press('go on'); browser.wait(f'{epoch} > {reached} + 2', 180, 'the run to go on')
         middle(browser, '.jp-Notebook .widget-image'); shot(browser, 'live')
         press('stop')
