@@ -88,7 +88,7 @@ def test_explorer(lab, tmp_path, mnist):
         press = lambda label: browser.evaluate(f'[...document.querySelectorAll(".jp-Notebook button")].find(button => button.textContent == "{label}").click()')
         epoch = 'Number((document.querySelector(".jp-Notebook").textContent.match(/epoch (\\d+) of 200/) || [0, 0])[1])'
         press('start'); reached = browser.wait(epoch, 180, 'the first epoch of a live run')
-        press('stop'); browser.wait('document.querySelector(".jp-Notebook").textContent.includes("(stopped)")', 90, 'the run to stop')
-        press('go on'); browser.wait(f'{epoch} > {reached} + 2', 180, 'the run to go on')
+        press('stop'); browser.wait(r'/epoch \d+ of 200, validation accuracy [\d.]+% \(stopped\)/.test(document.querySelector(".jp-Notebook").textContent)', 60, 'the run to stop')   # the words alone stand in the code
+        press('go on'); browser.wait(f'{epoch} > {reached} + 2', 60, 'the run to go on')
         middle(browser, '.jp-Notebook .widget-image'); shot(browser, 'live')
         press('stop')
