@@ -60,7 +60,7 @@ def test_nothing_raw_is_shown(site, pages):
         text = ''.join(page.text)
         assert not re.search(r'^:::|\{target=|\{\.\w|\$\\', text, flags=re.M), name
         assert not re.search(r'^(<[^>]+>)*#\|', (site/name).read_text(), flags=re.M), name
-        assert '/work/' not in text and '/tmp/' not in text.replace('/tmp/tmp', ''), name
+        assert not re.search(r'/(?:work|root|home|Users)/|/tmp/(?!tmp)', text), name   # a path of one machine
 
 
 def test_links_to_source(pages):
