@@ -29,9 +29,10 @@ $(VENV)/.dev: $(VENV)/.ready
 train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through; ARGS=--resume goes on, NAME=second starts another)
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
-test: dev ## every notebook, then everything that needs a process of its own
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} GOMP_SPINCOUNT=10000 TRITON_INTERPRET=1 nbdev_test --n_workers 1 --do_print
-	pytest -q tests
+test: dev ## every notebook, and beside them everything that needs a process of its own
+	@bash -c 'set -m; log=$$(mktemp); export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=10000; pytest -q tests >$$log 2>&1 & tests=$$!; set +m; trap "kill $$tests 2>/dev/null; rm $$log" EXIT; \
+	TRITON_INTERPRET=1 nbdev_test --n_workers 1 --do_print; notebooks=$$?; \
+	tail -n +1 -f --pid=$$tests $$log; wait $$tests && exit $$notebooks'
 
 lab: dev ## JupyterLab on nbs/
 	jupyter lab --notebook-dir nbs
@@ -47,8 +48,9 @@ bench: dev ## measure the ratios that the docs state; appends to results/bench.j
 	python scripts/bench_kernels.py
 	python scripts/bench_sweep.py
 
-bench-gpu: dev ## measure the CUDA and Triton kernels on the GPU at hand; appends to results/kernels.jsonl
+bench-gpu: dev ## measure kernels and stacks on the GPU at hand; appends to results/kernels.jsonl and sweep.jsonl
 	python scripts/bench_kernels.py --device cuda
+	python scripts/bench_sweep.py --device cuda --arch lenet300 --tickets 256
 
 clean: ## remove what the targets build, runs/ excepted
 	rm -rf $(VENV) _docs _proc build *.egg-info

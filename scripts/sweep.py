@@ -2,6 +2,7 @@
 
     python scripts/sweep.py scripts/spaces/lenet300.toml      # a study of a search space: as tt_sweep, whose options it takes
     python scripts/sweep.py rates sizes images keeps lenet5   # the scaling law; adds what results/scaling.jsonl doesn't have yet
+    python scripts/sweep.py coverage                          # do the intervals of its fits hold what they promise? results/coverage.jsonl
 
 Each network of the scaling law is one line of results/scaling.jsonl, written as soon as its stack is trained: start the command again and it goes on."""
 import argparse, json, math, statistics, sys
@@ -10,9 +11,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 from torch import nn
+from tqdm.auto import trange
 from train_ticket.data import load_dataset
 from train_ticket.models import build
+from train_ticket.scaling import PowerLaw, fit_scaling
 from train_ticket.sweep import train_stack
 from train_ticket.ticket import accuracy, entropy
 from train_ticket.train import Config, hardware, test_batches, versions
@@ -22,6 +26,10 @@ RESULTS = ROOT/'results/scaling.jsonl'
 EPOCHS, HIDDEN, TUNED = 5, 128, (.125, .5, 2.)   # widths at which the learning rate is looked for
 RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008, .016, .032))
 SETTINGS = dict(ticket={}, twin=dict(gate='none'))
+
+
+CASES = {'floor, 9 sizes, 5 seeds': (.01, 40., .75, 9, 5), 'floor, 9 sizes, 3 seeds': (.01, 40., .75, 9, 3), 'floor, 5 small sizes': (.01, 40., .75, 5, 5),
+         'no floor, 9 sizes, 5 seeds': (0., 4., .4, 9, 5), 'no floor, 5 small sizes': (0., 4., .4, 5, 5)}
 
 
 def tower(width: float, depth: int) -> nn.Module:
@@ -47,7 +55,7 @@ def rates():
     for width in TUNED:
         for depth in (2, 3, 4, 5):
             for kind in SETTINGS: yield dict(kind=kind, width=width, depth=depth), [dict(lr=lr, seed=seed) for lr in RATES[kind] for seed in (101, 102)]
-    for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=.5, depth=5), [dict(lr=lr, seed=seed) for lr in RATES[kind] for seed in (101, 102)]
+    for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=.5, depth=5), [dict(lr=lr, seed=seed) for lr in (*RATES[kind], *((.8,) if kind == 'ticket' else ())) for seed in (101, 102)]
 
 def sizes():
     for seeds, widths in (((1, 2, 3, 4, 5), (.125, .25, .5, 1., 2., 4.)), ((1, 2, 3), (8.,)), ((4, 5), (8.,))):
@@ -55,10 +63,9 @@ def sizes():
             for depth in (2, 3, 4, 5):
                 for kind in SETTINGS: yield dict(kind=kind, width=width, depth=depth), [dict(lr=tuned(kind, depth, width), seed=seed) for seed in seeds]
 
-def images(): # the same number of steps on fewer images
-    for width in (1., 4.):
-        for count in (1000, 2000, 4000, 8000, 16000, 32000):
-            for kind in SETTINGS: yield dict(kind=kind, width=width, depth=3, images=count), [dict(lr=tuned(kind, 3, width), seed=seed) for seed in (1, 2, 3)]
+def images(): # as many images seen, of fewer different ones
+    for count in (1000, 2000, 4000, 8000, 16000, 32000):
+        for kind in SETTINGS: yield dict(kind=kind, width=1., depth=3, images=count), [dict(lr=tuned(kind, 3, 1.), seed=seed) for seed in (1, 2, 3, 4, 5)]
 
 def keeps(): # of the weights, ranked over the whole network
     for width in (.5, 1., 2.):
@@ -66,7 +73,7 @@ def keeps(): # of the weights, ranked over the whole network
 
 def lenet5():
     for width in (.25, .5, 1., 2.):
-        for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=width, depth=5), [dict(lr=tuned(kind, 5, width, 'lenet5'), seed=seed) for seed in (1, 2, 3, 4, 5)]
+        for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=width, depth=5), [dict(lr=tuned(kind, 5, width, 'lenet5'), seed=seed) for seed in (1, 2, 3)]
 
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
 
@@ -106,13 +113,31 @@ def train_point(study: str, point: dict, variants: list):
     with open(RESULTS, 'a') as file: file.write(''.join(lines))
 
 
+def coverage(times: int = 400):
+    "How often do the intervals of `fit_scaling` hold the exponent of synthetic data? To results/coverage.jsonl."
+    path = ROOT/'results/coverage.jsonl'
+    there = {json.loads(line)['case'] for line in path.read_text().splitlines()} if path.exists() else set()
+    for case, (floor, scale, exponent, count, seeds) in CASES.items():
+        if case in there: continue
+        law, sizes = PowerLaw(floor, scale, exponent), 12_700*2.**np.arange(count)
+        fits = []
+        for k in trange(times, desc=case):
+            random = np.random.default_rng(k)
+            fits.append(fit_scaling(sizes, [law(n)*np.exp(.05*random.standard_normal(seeds)) for n in sizes], draws=300, seed=k))
+        held = [low <= exponent <= high for low, high in (fit.interval() for fit in fits)]
+        line = dict(case=case, floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=.05, level=.9, draws=times, held=statistics.mean(held), identified=statistics.mean(f.identified for f in fits),
+                    mean_exponent=statistics.mean(f.law.exponent for f in fits), command='python scripts/sweep.py coverage', versions=dict(numpy=np.__version__), hardware=hardware('cpu'), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        with open(path, 'a') as file: file.write(json.dumps(line) + '\n')
+
+
 def main():
-    if not set(sys.argv[1:]) & {'-h', '--help', *STUDIES}:
+    if not set(sys.argv[1:]) & {'-h', '--help', 'coverage', *STUDIES}:
         from train_ticket.studies import main as study
         return study()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('study', nargs='+', choices=STUDIES, help='of the scaling law, in this order; rates first')
+    parser.add_argument('study', nargs='+', choices=['coverage', *STUDIES], help='of the scaling law, in this order; rates first. coverage: of the fit, on synthetic data')
     for study in parser.parse_args().study:
+        if study == 'coverage': coverage(); continue
         for point, variants in STUDIES[study](): print(study, point, flush=True); train_point(study, point, variants)
 
 
