@@ -64,15 +64,15 @@ def sizes():
                 for kind in SETTINGS: yield dict(kind=kind, width=width, depth=depth), [dict(lr=tuned(kind, depth, width), seed=seed) for seed in seeds]
 
 def images(): # as many images seen, of fewer different ones
-    for count in (1000, 2000, 4000, 8000, 16000, 32000):
+    for count in (1000, 2000, 8000, 32000):
         for kind in SETTINGS: yield dict(kind=kind, width=1., depth=3, images=count), [dict(lr=tuned(kind, 3, 1.), seed=seed) for seed in (1, 2, 3, 4, 5)]
 
 def keeps(): # of the weights, ranked over the whole network
-    for width in (.5, 1., 2.):
+    for width in (.5, 1.):
         yield dict(kind='ticket', width=width, depth=3), [dict(lr=.1, keep=keep, seed=seed) for keep in (.02, .05, .1, .2, .3, .5, .7, .9) for seed in (1, 2, 3)]
 
 def lenet5():
-    for width in (.25, .5, 1., 2.):
+    for width in (.25, .5, 1.):
         for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=width, depth=5), [dict(lr=tuned(kind, 5, width, 'lenet5'), seed=seed) for seed in (1, 2, 3)]
 
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
