@@ -113,7 +113,7 @@ def train_point(study: str, point: dict, variants: list):
     with open(RESULTS, 'a') as file: file.write(''.join(lines))
 
 
-def coverage(times: int = 400):
+def coverage(times: int = 300):
     "How often do the intervals of `fit_scaling` hold the exponent of synthetic data? To results/coverage.jsonl."
     path = ROOT/'results/coverage.jsonl'
     there = {json.loads(line)['case'] for line in path.read_text().splitlines()} if path.exists() else set()
@@ -125,8 +125,8 @@ def coverage(times: int = 400):
             random = np.random.default_rng(k)
             fits.append(fit_scaling(sizes, [law(n)*np.exp(.05*random.standard_normal(seeds)) for n in sizes], draws=300, seed=k))
         held = [low <= exponent <= high for low, high in (fit.interval() for fit in fits)]
-        line = dict(case=case, floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=.05, level=.9, draws=times, held=statistics.mean(held), identified=statistics.mean(f.identified for f in fits),
-                    mean_exponent=statistics.mean(f.law.exponent for f in fits), command='python scripts/sweep.py coverage', versions=dict(numpy=np.__version__), hardware=hardware('cpu'), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        line = dict(case=case, floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=.05, level=.9, draws=times, held=float(np.mean(held)), identified=float(np.mean([f.identified for f in fits])),
+                    mean_exponent=float(np.mean([f.law.exponent for f in fits])), command='python scripts/sweep.py coverage', versions=dict(numpy=np.__version__), hardware=hardware('cpu'), finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
         with open(path, 'a') as file: file.write(json.dumps(line) + '\n')
 
 
