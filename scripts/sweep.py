@@ -72,7 +72,7 @@ def keeps(): # of the weights, ranked over the whole network
         yield dict(kind='ticket', width=width, depth=3), [dict(lr=.1, keep=keep, seed=seed) for keep in (.02, .05, .1, .2, .3, .5, .7, .9) for seed in (1, 2, 3)]
 
 def lenet5():
-    for width in (.25, .5, 1.):
+    for width in (.25, .5, 1., 2.):
         for kind in SETTINGS: yield dict(kind=kind, arch='lenet5', width=width, depth=5), [dict(lr=tuned(kind, 5, width, 'lenet5'), seed=seed) for seed in (1, 2, 3)]
 
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
