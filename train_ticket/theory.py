@@ -9,8 +9,9 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'ONE', 'TheoryError', 'draws', 'subset_su
            'construct_layer', 'mask_picture', 'target_layers', 'Construction', 'construct', 'output_bound', 'as_ticket',
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_chart']
 
-# %% ../nbs/13_theory.ipynb #3a36794f
-from dataclasses import dataclass, field, replace
+# %% ../nbs/13_theory.ipynb #4bbff834
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 import math, time
 import numpy as np
@@ -19,14 +20,13 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 from .data import Dataset, make_loader
-from .models import build
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/13_theory.ipynb #fadbf4c3
+# %% ../nbs/13_theory.ipynb #ccbcf795
 class TheoryError(ValueError): "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/13_theory.ipynb #130f70e6
+# %% ../nbs/13_theory.ipynb #8897ab40
 DRAWS = 13 # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -40,7 +40,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/13_theory.ipynb #0e2689c0
+# %% ../nbs/13_theory.ipynb #dbab2aa7
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place says whether candidate i is in it
@@ -49,7 +49,7 @@ def subset_sums(
     for i in range(candidates.shape[-1]): sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/13_theory.ipynb #b35f28ab
+# %% ../nbs/13_theory.ipynb #d3049f63
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up one by one, the others' sums being sorted
     return min(range(count//2 + 1), key=lambda left: 2**(count - left)*(count - left) + 3*targets*2**left*(count - left))
 
@@ -67,7 +67,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/13_theory.ipynb #96f812af
+# %% ../nbs/13_theory.ipynb #11034a83
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -76,7 +76,7 @@ def misses(
     "How far the kept candidates' sum is from its target, computed anew in float64."
     return (torch.einsum('gtn,gn->gt', kept.double(), candidates.double()) - targets.double()).abs()
 
-# %% ../nbs/13_theory.ipynb #1b04ed96
+# %% ../nbs/13_theory.ipynb #b10cfb35
 MOST = 26 # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def nearest_subset(
@@ -94,7 +94,7 @@ def nearest_subset(
         for t in range(0, each, few): kept[g:g + many, t:t + few] = _meet(targets[g:g + many, t:t + few].double(), candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/13_theory.ipynb #d433b25a
+# %% ../nbs/13_theory.ipynb #cedecc8b
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → what to flip, int64 [P, 2] (twice the same: one), and what would be left, [P]
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -118,7 +118,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/13_theory.ipynb #65761e1a
+# %% ../nbs/13_theory.ipynb #1753d752
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -131,7 +131,7 @@ def greedy_subset(
     pieces = [_greedy(t.double().flatten(), c.double()[:, None].expand(-1, each, -1).reshape(-1, count), rounds) for t, c in zip(targets.split(at_once), candidates.split(at_once))]
     return torch.cat(pieces).view(groups, each, count)
 
-# %% ../nbs/13_theory.ipynb #95e02d6c
+# %% ../nbs/13_theory.ipynb #c4edf38a
 def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; kept: bools [n]
     "One weight as a sum of random numbers: the kept ones end to end, the others faint below, all subset sums as a crowd."
     candidates, kept, at, colours = np.asarray(candidates, float), np.asarray(kept, bool), 0., ('C0', 'C3')
@@ -147,7 +147,7 @@ def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; 
     ax.legend(loc='upper left', fontsize=8, markerscale=2); ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #2a5d57d1
+# %% ../nbs/13_theory.ipynb #830f3d73
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -158,7 +158,7 @@ def nearest_one(
 
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/13_theory.ipynb #710a9789
+# %% ../nbs/13_theory.ipynb #6d2a44bd
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -176,7 +176,7 @@ def halvings(
     slope, intercept = fit(logs.mean(1))
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/13_theory.ipynb #68b700e1
+# %% ../nbs/13_theory.ipynb #de7b049d
 def law_chart(ax, rows): # rows: dicts of n, method, median, q10, q90 (errors), bound (of the median; may be missing)
     "Error against the number of candidates, a line a method, with the proved bound."
     for method, colour in zip(dict.fromkeys(row['method'] for row in rows), ('C0', 'C1', 'C2')):
@@ -189,9 +189,7 @@ def law_chart(ax, rows): # rows: dicts of n, method, median, q10, q90 (errors), 
     ax.set(yscale='log', xlabel='candidates n', ylabel='|sum − weight|'); ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/13_theory.ipynb #e333dbe0
-from fractions import Fraction
-
+# %% ../nbs/13_theory.ipynb #cc0d8574
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -202,7 +200,7 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/13_theory.ipynb #7433d048
+# %% ../nbs/13_theory.ipynb #4b9b21ed
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -220,14 +218,14 @@ def second_moment_bound(
                 second += math.comb(count, c)*math.comb(count - c, a)*math.comb(count - c - a, b)*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/13_theory.ipynb #905325a3
+# %% ../nbs/13_theory.ipynb #21a885e1
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
     for n in range(1, count + 1): fails.append(min(1 - second_moment_bound(n, tolerance, target), *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/13_theory.ipynb #15d5589f
+# %% ../nbs/13_theory.ipynb #108cf0a5
 def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, targets, bound
     "Measured probability of success with its 95 % interval, and what is proved."
     for colour, tolerance in zip(('C0', 'C1', 'C2', 'C3'), sorted({row['tolerance'] for row in rows}, reverse=True)):
@@ -241,7 +239,7 @@ def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, t
     ax.set(xlabel='candidates n', ylabel='P(within ε)', ylim=(-.02, 1.02)); ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/13_theory.ipynb #19fb04cc
+# %% ../nbs/13_theory.ipynb #c1772daa
 ONE = STEP_STD['uniform']/255 # the standard deviation at which `prng`'s uniform weights reach from −1 to 1
 
 def match(
@@ -252,7 +250,7 @@ def match(
     groups = values.double().cpu().numpy().reshape(len(signs), -1, values.shape[1])
     return torch.cat([torch.from_numpy(linear_sum_assignment(sign*group, maximize=True)[1]) for sign, group in zip(signs, groups)])
 
-# %% ../nbs/13_theory.ipynb #b4aaadf9
+# %% ../nbs/13_theory.ipynb #e688ed6a
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -270,17 +268,19 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/13_theory.ipynb #2c1b8978
+# %% ../nbs/13_theory.ipynb #dd553147
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
     tolerance: float = None, # None: take what comes
     method: str = 'exact', # Of `METHODS`; 'greedy' is followed by the exact search where it misses the tolerance
-    most: int = 22, # Candidates that an exact search looks at, dead ones left out
+    most: int = 22, # Candidates that an exact search looks at: the first that aren't dead
     where: str = 'weight', # For the error
-) -> Tensor: # bool [P, n]
+    device = None, # Where to search; None: where the targets are
+) -> Tensor: # bool [P, n], on the CPU
     "A subset of its own candidates for each target; a `TheoryError` where one can't be met."
     if method not in METHODS: raise TheoryError(f'method must be one of {", ".join(METHODS)}, not {method!r}')
+    targets, candidates = targets.to(device or targets.device), candidates.to(device or targets.device)
     if tolerance is not None:
         if not tolerance > 0: raise TheoryError(f'tolerance must be above 0, not {tolerance}')
         over = torch.maximum(targets - candidates.clamp(min=0).sum(1), candidates.clamp(max=0).sum(1) - targets)
@@ -294,12 +294,12 @@ def choose_subsets(
         found = METHODS[way](targets[todo, None], c.gather(1, live))[:, 0]
         kept[todo] = torch.zeros_like(kept[todo]).scatter_(1, live, found) & (c != 0)
         missed = ((candidates[todo]*kept[todo]).sum(1) - targets[todo]).abs()
-        if tolerance is None: return kept
+        if tolerance is None: return kept.cpu()
         todo = todo[missed > tolerance]
-        if not len(todo): return kept
+        if not len(todo): return kept.cpu()
     raise TheoryError(f'{candidates.shape[1]} candidates are too few for tolerance {tolerance:g}: {len(todo)} of {len(targets)} {where}s are missed, by up to {missed.max():.2g}; use more candidates or a larger tolerance')
 
-# %% ../nbs/13_theory.ipynb #07f7a912
+# %% ../nbs/13_theory.ipynb #02994905
 def _by_inputs(target, m1, m2, count, halves): # candidates float64 [halves, out, in, count] and the place (neuron) of each, int64 [halves, in, count]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     reads = match(m1, signs)
@@ -324,7 +324,7 @@ def layer_by_inputs(
     mask1[neurons, torch.arange(target.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/13_theory.ipynb #35b1d156
+# %% ../nbs/13_theory.ipynb #9b128723
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -344,7 +344,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/13_theory.ipynb #e5ac6824
+# %% ../nbs/13_theory.ipynb #8d35ffd7
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -356,6 +356,7 @@ def construct_layer(
     layout: str = None, # 'inputs' or 'outputs'; None: the one with fewer random weights
     reach: float = 1., # Candidates go up to this many times the largest weight
     where: str = 'weight', # For errors
+    device = None, # Where to search for subsets
 ) -> Block:
     "One layer of a target, out of two random ones."
     if target.ndim != 2 or not torch.isfinite(target).all(): raise TheoryError(f'the {where}s must be a matrix of finite numbers')
@@ -366,18 +367,18 @@ def construct_layer(
     wide = halves*count*fan_in if layout == 'inputs' else 2*count*out
     scales = [float(np.float32(ONE)), float(np.float32(ONE*reach*(largest or 1)))]
     m1, m2 = (torch.from_numpy(weights(seed, index + i, shape, 'uniform', scale)) for i, (shape, scale) in enumerate(zip(((wide, fan_in), (out, wide)), scales)))
-    how = dict(tolerance=tolerance, method=method, where=where)
+    how = dict(tolerance=tolerance, method=method, where=where, device=device)
     masks, made = layer_by_inputs(target, m1, m2, count, halves, **how) if layout == 'inputs' else layer_by_outputs(target, m1, m2, 2*count, **how)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/13_theory.ipynb #ee636542
+# %% ../nbs/13_theory.ipynb #cc4c1e47
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
     ax.set(title=title, xlabel='from', ylabel='to'); ax.grid(False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #43146d11
+# %% ../nbs/13_theory.ipynb #b357611f
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -391,7 +392,7 @@ def target_layers(
     if len(steps) % 2 == 0: raise TheoryError('the network ends in a ReLU, which the construction does not cover: leave it out')
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/13_theory.ipynb #c727c249
+# %% ../nbs/13_theory.ipynb #2e7aed9c
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -413,7 +414,7 @@ class Construction:
     def made(self) -> list: return [block.made[0].float() for block in self.blocks] # the approximation's own matrices [out, in], for inputs that aren't negative
     def __str__(self): return f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), {self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}'
 
-# %% ../nbs/13_theory.ipynb #3cb61c07
+# %% ../nbs/13_theory.ipynb #47dcbacd
 def construct(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear
     seed: int, # Of the random network
@@ -422,14 +423,15 @@ def construct(
     method: str = 'exact', # Of `METHODS`
     nonnegative: bool = True, # Are the network's inputs never negative?
     reach: float = 1., # As in `construct_layer`
+    device = None, # Where to search for subsets: 'cuda' where there is one
 ) -> Construction:
     "The masks of a random network of twice the depth that make it a given network, weight by weight."
     start, blocks = time.perf_counter(), []
     for place, target in enumerate(target_layers(model)):
-        blocks.append(construct_layer(target, seed, 2*place, count, tolerance, method, 1 if nonnegative or place else 2, reach=reach, where=f'layer {place}: weight'))
+        blocks.append(construct_layer(target, seed, 2*place, count, tolerance, method, 1 if nonnegative or place else 2, reach=reach, device=device, where=f'layer {place}: weight'))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #7f9e3df3
+# %% ../nbs/13_theory.ipynb #0915da54
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this tolerance of a weight alone; None: take the norms themselves
@@ -444,7 +446,7 @@ def output_bound(
         before *= norm(block.target)
     return total
 
-# %% ../nbs/13_theory.ipynb #c5333456
+# %% ../nbs/13_theory.ipynb #b64536e1
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Channels, height, width of an image
@@ -462,7 +464,7 @@ def as_ticket(
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/13_theory.ipynb #742f298e
+# %% ../nbs/13_theory.ipynb #73f8ea7d
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, # Grey values are taken as 0…1, whatever its normalisation
@@ -492,20 +494,21 @@ def train_target(
         if found['accuracy'] >= best['accuracy']: best, state = found | dict(epoch=epoch + 1), {name: p.clone() for name, p in model.state_dict().items()}
         if stop_at and best['accuracy'] >= stop_at: break
     model.load_state_dict(state)
-    weights = [p.detach() for p in model.parameters()]
+    values = torch.cat([p.detach().flatten() for p in model.parameters()])
     return model.eval(), dict(sizes=sizes, seed=seed, epoch=best['epoch'], epochs=epochs, lr=lr, batch_size=batch_size, validation_accuracy=best['accuracy'], test_accuracy=accuracy(model, loaders['test'])['accuracy'],
-                              smallest=min(w.min().item() for w in weights), largest=max(w.max().item() for w in weights), seconds=time.perf_counter() - start)
+                              smallest=values.min().item(), largest=values.max().item(), seconds=time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #8fc388c2
+# %% ../nbs/13_theory.ipynb #a0134d0d
 def _cast(matrix, needs: list, fits=None): # ±1 [rows, columns]; the columns that each role wants at +1; bool [rows, roles] of what else must hold → a row for each role, or None
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
     if fits is not None: able &= fits
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
+# %% ../nbs/13_theory.ipynb #9de482b3
 @dataclass
 class _Chain: # what the layers of doublings are built up in
-    seed: int; index: int; masks: list; copies: int
+    seed: int; index: int; masks: list
     def layer(self, roles: dict, fits=None): # name → columns wanted at +1; gives name → row
         for spare in (8, 16, 32, 64, 128, 256):
             shape = (len(roles) + spare, len(self.masks[-1]))
@@ -518,26 +521,27 @@ class _Chain: # what the layers of doublings are built up in
         self.masks.append(mask)
         return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/13_theory.ipynb #51a5bb2b
+# %% ../nbs/13_theory.ipynb #f82a0bcf
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
     index: int = 0, # Number of the first random layer in the ticket
     bits: int = 6, # At least 2
-    copies: int = 2, # Neurons for each output, bit and sign
+    copies: int = 3, # Neurons for each output, bit and sign
+    reach: float = 2., # All bits together make this many times the largest weight
     tolerance: float = None, # Largest error of a weight; None: take what comes
     where: str = 'weight', # For errors
 ) -> Block:
     "One layer of a target out of bits + 1 random layers of weights ±1; inputs must not be negative (after Sreenivasan and others 2022)."
     if not (isinstance(bits, int) and 2 <= bits <= 16 and isinstance(copies, int) and copies >= 1): raise TheoryError(f'a binary expansion needs 2 to 16 bits and at least one copy, not {bits} and {copies}')
     (out, fan_in), signs = target.shape, (1, -1)
-    step = float(np.float32((target.abs().max().item() or 1.)/(2**bits - 1)))
-    planes = [(p, s, i, c) for p in range(bits) for s in signs for c in range(copies) for i in range(out)]
+    step = float(np.float32(reach*(target.abs().max().item() or 1.)/(2**bits - 1)))
+    planes = [(p, s, i, c) for p in reversed(range(bits)) for s in signs for c in range(copies) for i in range(out)]
     first = torch.from_numpy(weights(seed, index, (len(planes), fan_in), 'signed'))
     value = torch.tensor([float(s*2**p) for p, s, i, c in planes[::out]]).double()                            # [2·bits·copies]
     candidates = (first > 0).view(len(value), out, fan_in).permute(1, 2, 0)*value                             # [out, in, 2·bits·copies]
-    kept = choose_subsets(target.double().flatten()/step, candidates.reshape(-1, len(value)), tolerance and tolerance/step, most=24, where=where).view_as(candidates)
-    chain = _Chain(seed, index, [kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy()], copies)
+    kept = choose_subsets(target.double().flatten()/step, candidates.reshape(-1, len(value)), tolerance and tolerance/step, where=where).view_as(candidates)
+    chain = _Chain(seed, index, [kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy()])
     at = {plane: row for row, plane in enumerate(planes)}
     plane = lambda p, s, i: [at[p, s, i, c] for c in range(copies)] if len(chain.masks) == 1 else [at[p, s, i]]
     double = lambda s, i: plane(bits - 1, s, i) if len(chain.masks) == 1 else [at['A', s, i, 0], at['A', s, i, 1]]
@@ -551,21 +555,21 @@ def construct_binary_layer(
     for role, row in at.items(): mask[role[2], row] = True
     return Block(target, (candidates*kept).sum(-1)[None]*step, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/13_theory.ipynb #08c03257
+# %% ../nbs/13_theory.ipynb #0a622672
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
-    bits: int = 6, copies: int = 2, # As in `construct_binary_layer`
+    bits: int = 6, copies: int = 3, reach: float = 2., # As in `construct_binary_layer`
     tolerance: float = None, # Largest error of a weight; None: take what comes
 ) -> Construction:
     "The masks of a random network of weights ±1 (times one scale a layer) that make it a given network."
     start, blocks, index = time.perf_counter(), [], 0
     for place, target in enumerate(target_layers(model)):
-        blocks.append(construct_binary_layer(target, seed, index, bits, copies, tolerance, f'layer {place}: weight'))
+        blocks.append(construct_binary_layer(target, seed, index, bits, copies, reach, tolerance, f'layer {place}: weight'))
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #05b82914
+# %% ../nbs/13_theory.ipynb #926937f0
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -582,7 +586,7 @@ def sufficient_subset(
         todo = todo[(misses(targets[todo], candidates[todo], kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/13_theory.ipynb #7cf83287
+# %% ../nbs/13_theory.ipynb #234cee3e
 def price_chart(ax, rows, target: float): # rows: dicts of way, setting, price, test_accuracy; target: its accuracy, 0…1
     "Accuracy against random weights a target weight: mean over seeds, bars from the smallest to the largest."
     for way, colour in zip(dict.fromkeys(row['way'] for row in rows), ('C0', 'C1', 'C2', 'C3')):
