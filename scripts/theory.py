@@ -1,5 +1,5 @@
 """The long experiments of the notebook 13_theory: `python scripts/theory.py NAME…` runs what results/theory.jsonl doesn't have yet and adds it there."""
-import argparse, json, math, os, tempfile, time
+import argparse, json, os, tempfile, time
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import product
@@ -133,8 +133,8 @@ def price():
         def target(seed):
             if seed not in models: models[seed] = train_target(hidden, data, seed, PRICE_EPOCHS)
             return models[seed]
-        note = lambda way, setting, seed, **more: (f'{name} {way} {setting} seed {seed}', dict(hidden=hidden, way=way, setting=setting, seed=seed) | more)
-        for seed in PRICE_SEEDS: yield lambda seed=seed: note('target', '', seed, **(r := target(seed)[1]) | dict(price=1.)), f'{name} target  seed {seed}'
+        note = lambda way, setting, seed, name=name, hidden=hidden, **more: (f'{name} {way} {setting} seed {seed}', dict(hidden=hidden, way=way, setting=setting, seed=seed) | more)
+        for seed in PRICE_SEEDS: yield lambda seed=seed: note('target', '', seed, **{key: value for key, value in target(seed)[1].items() if key != 'seed'}, price=1.), f'{name} target  seed {seed}'
         def built(way, setting, seed, make):
             found = make(target(seed)[0])
             return note(way, setting, seed, price=found.price, random=found.random, kept=found.kept, largest_error=found.error, mean_error=found.mean_error, seconds=found.seconds, target_test_accuracy=target(seed)[1]['test_accuracy'],

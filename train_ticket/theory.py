@@ -9,7 +9,7 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'ONE', 'TheoryError', 'draws', 'subset_su
            'construct_layer', 'mask_picture', 'target_layers', 'Construction', 'construct', 'output_bound', 'as_ticket',
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_chart']
 
-# %% ../nbs/13_theory.ipynb #4bbff834
+# %% ../nbs/13_theory.ipynb #eff08558
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -23,10 +23,10 @@ from .data import Dataset, make_loader
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/13_theory.ipynb #ccbcf795
+# %% ../nbs/13_theory.ipynb #88927988
 class TheoryError(ValueError): "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/13_theory.ipynb #8897ab40
+# %% ../nbs/13_theory.ipynb #87fe5a98
 DRAWS = 13 # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -40,7 +40,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/13_theory.ipynb #dbab2aa7
+# %% ../nbs/13_theory.ipynb #e993c4d3
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place says whether candidate i is in it
@@ -49,7 +49,7 @@ def subset_sums(
     for i in range(candidates.shape[-1]): sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/13_theory.ipynb #d3049f63
+# %% ../nbs/13_theory.ipynb #5f3dfb18
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up one by one, the others' sums being sorted
     return min(range(count//2 + 1), key=lambda left: 2**(count - left)*(count - left) + 3*targets*2**left*(count - left))
 
@@ -67,7 +67,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/13_theory.ipynb #11034a83
+# %% ../nbs/13_theory.ipynb #bb84d42b
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -76,7 +76,7 @@ def misses(
     "How far the kept candidates' sum is from its target, computed anew in float64."
     return (torch.einsum('gtn,gn->gt', kept.double(), candidates.double()) - targets.double()).abs()
 
-# %% ../nbs/13_theory.ipynb #b10cfb35
+# %% ../nbs/13_theory.ipynb #28eedf77
 MOST = 26 # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def nearest_subset(
@@ -94,7 +94,7 @@ def nearest_subset(
         for t in range(0, each, few): kept[g:g + many, t:t + few] = _meet(targets[g:g + many, t:t + few].double(), candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/13_theory.ipynb #cedecc8b
+# %% ../nbs/13_theory.ipynb #8b69ad65
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → what to flip, int64 [P, 2] (twice the same: one), and what would be left, [P]
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -118,7 +118,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/13_theory.ipynb #1753d752
+# %% ../nbs/13_theory.ipynb #d74a7d71
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -131,7 +131,7 @@ def greedy_subset(
     pieces = [_greedy(t.double().flatten(), c.double()[:, None].expand(-1, each, -1).reshape(-1, count), rounds) for t, c in zip(targets.split(at_once), candidates.split(at_once))]
     return torch.cat(pieces).view(groups, each, count)
 
-# %% ../nbs/13_theory.ipynb #c4edf38a
+# %% ../nbs/13_theory.ipynb #5ec1cb8b
 def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; kept: bools [n]
     "One weight as a sum of random numbers: the kept ones end to end, the others faint below, all subset sums as a crowd."
     candidates, kept, at, colours = np.asarray(candidates, float), np.asarray(kept, bool), 0., ('C0', 'C3')
@@ -147,7 +147,7 @@ def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; 
     ax.legend(loc='upper left', fontsize=8, markerscale=2); ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #830f3d73
+# %% ../nbs/13_theory.ipynb #a918a8ef
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -158,7 +158,7 @@ def nearest_one(
 
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/13_theory.ipynb #6d2a44bd
+# %% ../nbs/13_theory.ipynb #694b16fd
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -176,7 +176,7 @@ def halvings(
     slope, intercept = fit(logs.mean(1))
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/13_theory.ipynb #de7b049d
+# %% ../nbs/13_theory.ipynb #c3985d45
 def law_chart(ax, rows): # rows: dicts of n, method, median, q10, q90 (errors), bound (of the median; may be missing)
     "Error against the number of candidates, a line a method, with the proved bound."
     for method, colour in zip(dict.fromkeys(row['method'] for row in rows), ('C0', 'C1', 'C2')):
@@ -189,7 +189,7 @@ def law_chart(ax, rows): # rows: dicts of n, method, median, q10, q90 (errors), 
     ax.set(yscale='log', xlabel='candidates n', ylabel='|sum − weight|'); ax.legend(fontsize=8)
     return ax
 
-# %% ../nbs/13_theory.ipynb #cc0d8574
+# %% ../nbs/13_theory.ipynb #7bc6083b
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -200,7 +200,7 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/13_theory.ipynb #4b9b21ed
+# %% ../nbs/13_theory.ipynb #b6d2ec91
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -218,14 +218,14 @@ def second_moment_bound(
                 second += math.comb(count, c)*math.comb(count - c, a)*math.comb(count - c - a, b)*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/13_theory.ipynb #21a885e1
+# %% ../nbs/13_theory.ipynb #316d93ef
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
     for n in range(1, count + 1): fails.append(min(1 - second_moment_bound(n, tolerance, target), *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/13_theory.ipynb #108cf0a5
+# %% ../nbs/13_theory.ipynb #d876345d
 def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, targets, bound
     "Measured probability of success with its 95 % interval, and what is proved."
     for colour, tolerance in zip(('C0', 'C1', 'C2', 'C3'), sorted({row['tolerance'] for row in rows}, reverse=True)):
@@ -239,7 +239,7 @@ def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, t
     ax.set(xlabel='candidates n', ylabel='P(within ε)', ylim=(-.02, 1.02)); ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/13_theory.ipynb #c1772daa
+# %% ../nbs/13_theory.ipynb #2596111a
 ONE = STEP_STD['uniform']/255 # the standard deviation at which `prng`'s uniform weights reach from −1 to 1
 
 def match(
@@ -250,7 +250,7 @@ def match(
     groups = values.double().cpu().numpy().reshape(len(signs), -1, values.shape[1])
     return torch.cat([torch.from_numpy(linear_sum_assignment(sign*group, maximize=True)[1]) for sign, group in zip(signs, groups)])
 
-# %% ../nbs/13_theory.ipynb #e688ed6a
+# %% ../nbs/13_theory.ipynb #47c0dd02
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -268,7 +268,7 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/13_theory.ipynb #dd553147
+# %% ../nbs/13_theory.ipynb #24d34265
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
@@ -299,7 +299,7 @@ def choose_subsets(
         if not len(todo): return kept.cpu()
     raise TheoryError(f'{candidates.shape[1]} candidates are too few for tolerance {tolerance:g}: {len(todo)} of {len(targets)} {where}s are missed, by up to {missed.max():.2g}; use more candidates or a larger tolerance')
 
-# %% ../nbs/13_theory.ipynb #02994905
+# %% ../nbs/13_theory.ipynb #1ec87fd7
 def _by_inputs(target, m1, m2, count, halves): # candidates float64 [halves, out, in, count] and the place (neuron) of each, int64 [halves, in, count]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     reads = match(m1, signs)
@@ -324,7 +324,7 @@ def layer_by_inputs(
     mask1[neurons, torch.arange(target.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/13_theory.ipynb #9b128723
+# %% ../nbs/13_theory.ipynb #cdb35bb1
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -344,7 +344,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/13_theory.ipynb #8d35ffd7
+# %% ../nbs/13_theory.ipynb #3c3c181c
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -371,14 +371,14 @@ def construct_layer(
     masks, made = layer_by_inputs(target, m1, m2, count, halves, **how) if layout == 'inputs' else layer_by_outputs(target, m1, m2, 2*count, **how)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/13_theory.ipynb #cc4c1e47
+# %% ../nbs/13_theory.ipynb #afe6ea2e
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
     ax.set(title=title, xlabel='from', ylabel='to'); ax.grid(False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #b357611f
+# %% ../nbs/13_theory.ipynb #a5687c63
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -392,7 +392,7 @@ def target_layers(
     if len(steps) % 2 == 0: raise TheoryError('the network ends in a ReLU, which the construction does not cover: leave it out')
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/13_theory.ipynb #2e7aed9c
+# %% ../nbs/13_theory.ipynb #5d558406
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -414,7 +414,7 @@ class Construction:
     def made(self) -> list: return [block.made[0].float() for block in self.blocks] # the approximation's own matrices [out, in], for inputs that aren't negative
     def __str__(self): return f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), {self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}'
 
-# %% ../nbs/13_theory.ipynb #47dcbacd
+# %% ../nbs/13_theory.ipynb #7e98ba06
 def construct(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear
     seed: int, # Of the random network
@@ -431,7 +431,7 @@ def construct(
         blocks.append(construct_layer(target, seed, 2*place, count, tolerance, method, 1 if nonnegative or place else 2, reach=reach, device=device, where=f'layer {place}: weight'))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #0915da54
+# %% ../nbs/13_theory.ipynb #7bd7a59d
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this tolerance of a weight alone; None: take the norms themselves
@@ -446,7 +446,7 @@ def output_bound(
         before *= norm(block.target)
     return total
 
-# %% ../nbs/13_theory.ipynb #b64536e1
+# %% ../nbs/13_theory.ipynb #e81845b2
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Channels, height, width of an image
@@ -464,7 +464,7 @@ def as_ticket(
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/13_theory.ipynb #73f8ea7d
+# %% ../nbs/13_theory.ipynb #9691d7e6
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, # Grey values are taken as 0…1, whatever its normalisation
@@ -498,14 +498,14 @@ def train_target(
     return model.eval(), dict(sizes=sizes, seed=seed, epoch=best['epoch'], epochs=epochs, lr=lr, batch_size=batch_size, validation_accuracy=best['accuracy'], test_accuracy=accuracy(model, loaders['test'])['accuracy'],
                               smallest=values.min().item(), largest=values.max().item(), seconds=time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #a0134d0d
+# %% ../nbs/13_theory.ipynb #e04053fd
 def _cast(matrix, needs: list, fits=None): # ±1 [rows, columns]; the columns that each role wants at +1; bool [rows, roles] of what else must hold → a row for each role, or None
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
     if fits is not None: able &= fits
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
-# %% ../nbs/13_theory.ipynb #9de482b3
+# %% ../nbs/13_theory.ipynb #fc8f6027
 @dataclass
 class _Chain: # what the layers of doublings are built up in
     seed: int; index: int; masks: list
@@ -521,7 +521,7 @@ class _Chain: # what the layers of doublings are built up in
         self.masks.append(mask)
         return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/13_theory.ipynb #f82a0bcf
+# %% ../nbs/13_theory.ipynb #f16ba4d3
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -555,7 +555,7 @@ def construct_binary_layer(
     for role, row in at.items(): mask[role[2], row] = True
     return Block(target, (candidates*kept).sum(-1)[None]*step, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/13_theory.ipynb #0a622672
+# %% ../nbs/13_theory.ipynb #6488b7b8
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
@@ -569,7 +569,7 @@ def construct_binary(
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #926937f0
+# %% ../nbs/13_theory.ipynb #9711b03e
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -586,7 +586,7 @@ def sufficient_subset(
         todo = todo[(misses(targets[todo], candidates[todo], kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/13_theory.ipynb #234cee3e
+# %% ../nbs/13_theory.ipynb #501d8bc1
 def price_chart(ax, rows, target: float): # rows: dicts of way, setting, price, test_accuracy; target: its accuracy, 0…1
     "Accuracy against random weights a target weight: mean over seeds, bars from the smallest to the largest."
     for way, colour in zip(dict.fromkeys(row['way'] for row in rows), ('C0', 'C1', 'C2', 'C3')):
@@ -599,5 +599,6 @@ def price_chart(ax, rows, target: float): # rows: dicts of way, setting, price, 
         price, mean, low, high = np.array(sorted(points)).T
         ax.errorbar(price, mean, (mean - low, high - mean), fmt='o-', ms=3.5, lw=1.2, capsize=2, color=colour, label=f'{way} (n = {len(same)})')
     ax.axhline(target, color='k', ls='--', lw=1, label='dense target')
-    ax.set(xscale='log', xlabel='random weights a target weight', ylabel='test accuracy'); ax.legend(fontsize=8, loc='lower right')
+    ax.set(xscale='log', xlabel='random weights a target weight', ylabel='test accuracy', xlim=(.8, 150)); ax.legend(fontsize=8, loc='lower left')
+    ax.set_xticks([1, 2, 5, 10, 20, 50, 100], labels=['1', '2', '5', '10', '20', '50', '100']); ax.minorticks_off()
     return ax
