@@ -64,6 +64,12 @@ def success():
 
 def grey(dataset): return replace(dataset, mean=(0.,), std=(1.,))   # grey values 0…1
 
+def bare(hidden) -> nn.Module: # a network of the registry, without biases
+    model = build('feedforward', hidden=list(hidden))
+    for layer in model:
+        if isinstance(layer, nn.Linear): layer.bias = None
+    return model
+
 def tested(model, matrices, loader) -> float: # test accuracy of a network with these matrices
     for layer, matrix in zip([step for step in model if isinstance(step, nn.Linear)], matrices): layer.weight.data = matrix.float()
     return accuracy(model, loader)['accuracy']
@@ -84,8 +90,7 @@ def pensia():
     data = load_dataset('mnist')
     model, record = train_target((500,), data, seed=1, epochs=10, lr=1e-3, low=INTERVAL[0], high=INTERVAL[1], stop_at=.965)
     print(record, flush=True)
-    matrices, loader, twin = target_layers(model), make_loader(grey(data), 'test', 1000, backend='resident'), build('feedforward', hidden=[500])
-    for step in twin: step.bias = None if isinstance(step, nn.Linear) else getattr(step, 'bias', None)
+    matrices, loader, twin = target_layers(model), make_loader(grey(data), 'test', 1000, backend='resident'), bare((500,))
     ways = []
     for shared, way in (False, 'nearest subset'), (False, 'first that does'), (False, 'greedy, exact where it misses'), (True, 'nearest subset'):
         begun, made, errors, kept, random, short, spare = time.perf_counter(), [], [], 0, 0, 0, 0
@@ -127,8 +132,7 @@ def price():
     data = load_dataset('mnist')
     loader = make_loader(grey(data), 'test', 1000, backend='resident')
     for hidden in PRICE_TARGETS:
-        name, size, made = f'784-{hidden[0]}-10', 784*hidden[0] + 10*hidden[0], build('feedforward', hidden=list(hidden))
-        for step in made: step.bias = None if isinstance(step, nn.Linear) else getattr(step, 'bias', None)
+        name, size, made = f'784-{hidden[0]}-10', 784*hidden[0] + 10*hidden[0], bare(hidden)
         models = {}
         def target(seed):
             if seed not in models: models[seed] = train_target(hidden, data, seed, PRICE_EPOCHS)

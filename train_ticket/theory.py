@@ -9,7 +9,7 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'ONE', 'WAYS', 'TheoryError', 'draws', 's
            'construct_layer', 'mask_picture', 'target_layers', 'Construction', 'construct', 'output_bound', 'as_ticket',
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_chart']
 
-# %% ../nbs/13_theory.ipynb #7a04a56f
+# %% ../nbs/13_theory.ipynb #2292bde7
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -23,10 +23,10 @@ from .data import Dataset, make_loader
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/13_theory.ipynb #9b11e11d
+# %% ../nbs/13_theory.ipynb #b1e17fbb
 class TheoryError(ValueError): "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/13_theory.ipynb #aebfce96
+# %% ../nbs/13_theory.ipynb #1bbf9f77
 DRAWS = 13 # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -40,7 +40,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/13_theory.ipynb #b18ce5d6
+# %% ../nbs/13_theory.ipynb #c026e133
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place says whether candidate i is in it
@@ -49,7 +49,7 @@ def subset_sums(
     for i in range(candidates.shape[-1]): sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/13_theory.ipynb #918da37c
+# %% ../nbs/13_theory.ipynb #7b17451a
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up one by one, the others' sums being sorted
     return min(range(count//2 + 1), key=lambda left: 2**(count - left)*(count - left) + 3*targets*2**left*(count - left))
 
@@ -67,7 +67,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/13_theory.ipynb #01a02b2d
+# %% ../nbs/13_theory.ipynb #1a6297e2
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -76,7 +76,7 @@ def misses(
     "How far the kept candidates' sum is from its target, computed anew in float64."
     return (torch.einsum('gtn,gn->gt', kept.double(), candidates.double()) - targets.double()).abs()
 
-# %% ../nbs/13_theory.ipynb #adf10a5e
+# %% ../nbs/13_theory.ipynb #d201925b
 MOST = 26 # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def nearest_subset(
@@ -94,7 +94,7 @@ def nearest_subset(
         for t in range(0, each, few): kept[g:g + many, t:t + few] = _meet(targets[g:g + many, t:t + few].double(), candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/13_theory.ipynb #ae6a21fd
+# %% ../nbs/13_theory.ipynb #c8b2d106
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → what to flip, int64 [P, 2] (twice the same: one), and what would be left, [P]
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -118,7 +118,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/13_theory.ipynb #17535ba9
+# %% ../nbs/13_theory.ipynb #d18651d8
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -131,7 +131,7 @@ def greedy_subset(
     pieces = [_greedy(t.double().flatten(), c.double()[:, None].expand(-1, each, -1).reshape(-1, count), rounds) for t, c in zip(targets.split(at_once), candidates.split(at_once))]
     return torch.cat(pieces).view(groups, each, count)
 
-# %% ../nbs/13_theory.ipynb #30f609be
+# %% ../nbs/13_theory.ipynb #a859f87d
 def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; kept: bools [n]
     "One weight as a sum of random numbers: the kept ones end to end, the others faint below, all subset sums as a crowd."
     candidates, kept, at, colours = np.asarray(candidates, float), np.asarray(kept, bool), 0., ('C0', 'C3')
@@ -147,7 +147,7 @@ def number_line(ax, target: float, candidates, kept): # candidates: floats [n]; 
     ax.legend(loc='upper left', fontsize=8, markerscale=2); ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #e167b368
+# %% ../nbs/13_theory.ipynb #d53ef0f6
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -158,7 +158,7 @@ def nearest_one(
 
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/13_theory.ipynb #ad56d683
+# %% ../nbs/13_theory.ipynb #654323fd
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -176,7 +176,7 @@ def halvings(
     slope, intercept = fit(logs.mean(1))
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/13_theory.ipynb #292cb851
+# %% ../nbs/13_theory.ipynb #0cfb5be1
 def law_chart(ax, rows, fit: dict = None): # rows: dicts of n, method, median, q10, q90 (errors), bound (of the median; may be missing); fit: low, high, slope, intercept
     "Error against the number of candidates, a line a method, with the proved bound and the fitted law of the geometric mean."
     for method, colour in zip(dict.fromkeys(row['method'] for row in rows), ('C0', 'C1', 'C2')):
@@ -190,7 +190,7 @@ def law_chart(ax, rows, fit: dict = None): # rows: dicts of n, method, median, q
     ax.set(yscale='log', xlabel='candidates n', ylabel='|sum − weight|', xticks=range(0, max(row['n'] for row in rows) + 1, 3)); ax.legend(fontsize=8, loc='lower left')
     return ax
 
-# %% ../nbs/13_theory.ipynb #faa55175
+# %% ../nbs/13_theory.ipynb #5e3b2ef9
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -201,7 +201,7 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/13_theory.ipynb #e5c50a8a
+# %% ../nbs/13_theory.ipynb #e80d6569
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -219,14 +219,14 @@ def second_moment_bound(
                 second += math.comb(count, c)*math.comb(count - c, a)*math.comb(count - c - a, b)*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/13_theory.ipynb #56bb4880
+# %% ../nbs/13_theory.ipynb #141206e3
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
     for n in range(1, count + 1): fails.append(min(1 - second_moment_bound(n, tolerance, target), *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/13_theory.ipynb #bb1f2249
+# %% ../nbs/13_theory.ipynb #4f35a248
 def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, targets, bound
     "Measured probability of success with its 95 % interval, and what is proved."
     for colour, tolerance in zip(('C0', 'C1', 'C2', 'C3'), sorted({row['tolerance'] for row in rows}, reverse=True)):
@@ -240,7 +240,7 @@ def success_chart(ax, rows): # rows: dicts of n, tolerance, method, successes, t
     ax.set(xlabel='candidates n', ylabel='P(within ε)', ylim=(-.02, 1.02)); ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/13_theory.ipynb #6826a84b
+# %% ../nbs/13_theory.ipynb #c6ed0ef5
 ONE = STEP_STD['uniform']/255 # the standard deviation at which `prng`'s uniform weights reach from −1 to 1
 
 def match(
@@ -251,7 +251,7 @@ def match(
     groups = values.double().cpu().numpy().reshape(len(signs), -1, values.shape[1])
     return torch.cat([torch.from_numpy(linear_sum_assignment(sign*group, maximize=True)[1]) for sign, group in zip(signs, groups)])
 
-# %% ../nbs/13_theory.ipynb #dd621a9b
+# %% ../nbs/13_theory.ipynb #1e9366dc
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -269,7 +269,7 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/13_theory.ipynb #d14d68f7
+# %% ../nbs/13_theory.ipynb #6453e802
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
@@ -300,7 +300,7 @@ def choose_subsets(
         if not len(todo): return kept.cpu()
     raise TheoryError(f'{candidates.shape[1]} candidates are too few for tolerance {tolerance:g}: {len(todo)} of {len(targets)} {where}s are missed, by up to {missed.max():.2g}; use more candidates or a larger tolerance')
 
-# %% ../nbs/13_theory.ipynb #9039217a
+# %% ../nbs/13_theory.ipynb #5a94efc0
 def _by_inputs(target, m1, m2, count, halves): # candidates float64 [halves, out, in, count] and the place (neuron) of each, int64 [halves, in, count]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     reads = match(m1, signs)
@@ -325,7 +325,7 @@ def layer_by_inputs(
     mask1[neurons, torch.arange(target.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/13_theory.ipynb #959d080f
+# %% ../nbs/13_theory.ipynb #6c145e02
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -345,7 +345,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/13_theory.ipynb #7a106aae
+# %% ../nbs/13_theory.ipynb #84d58e95
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -372,14 +372,14 @@ def construct_layer(
     masks, made = layer_by_inputs(target, m1, m2, count, halves, **how) if layout == 'inputs' else layer_by_outputs(target, m1, m2, 2*count, **how)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/13_theory.ipynb #f20860e8
+# %% ../nbs/13_theory.ipynb #f63d5484
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
     ax.set(title=title, xlabel='from', ylabel='to'); ax.grid(False)
     return ax
 
-# %% ../nbs/13_theory.ipynb #d6ba2f27
+# %% ../nbs/13_theory.ipynb #eb25e643
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -393,7 +393,7 @@ def target_layers(
     if len(steps) % 2 == 0: raise TheoryError('the network ends in a ReLU, which the construction does not cover: leave it out')
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/13_theory.ipynb #56d155f7
+# %% ../nbs/13_theory.ipynb #bcb26d4b
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -415,7 +415,7 @@ class Construction:
     def made(self) -> list: return [block.made[0].float() for block in self.blocks] # the approximation's own matrices [out, in], for inputs that aren't negative
     def __str__(self): return f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), {self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}'
 
-# %% ../nbs/13_theory.ipynb #cc146444
+# %% ../nbs/13_theory.ipynb #4de1dac7
 def construct(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear
     seed: int, # Of the random network
@@ -432,7 +432,7 @@ def construct(
         blocks.append(construct_layer(target, seed, 2*place, count, tolerance, method, 1 if nonnegative or place else 2, reach=reach, device=device, where=f'layer {place}: weight'))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #84fbe4ac
+# %% ../nbs/13_theory.ipynb #0474b158
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this tolerance of a weight alone; None: take the norms themselves
@@ -447,7 +447,7 @@ def output_bound(
         before *= norm(block.target)
     return total
 
-# %% ../nbs/13_theory.ipynb #c3c00f53
+# %% ../nbs/13_theory.ipynb #36be2c18
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Channels, height, width of an image
@@ -465,7 +465,7 @@ def as_ticket(
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/13_theory.ipynb #75345e59
+# %% ../nbs/13_theory.ipynb #44431776
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, # Grey values are taken as 0…1, whatever its normalisation
@@ -499,14 +499,14 @@ def train_target(
     return model.eval(), dict(sizes=sizes, seed=seed, epoch=best['epoch'], epochs=epochs, lr=lr, batch_size=batch_size, validation_accuracy=best['accuracy'], test_accuracy=accuracy(model, loaders['test'])['accuracy'],
                               smallest=values.min().item(), largest=values.max().item(), seconds=time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #00c89321
+# %% ../nbs/13_theory.ipynb #6e8d9da7
 def _cast(matrix, needs: list, fits=None): # ±1 [rows, columns]; the columns that each role wants at +1; bool [rows, roles] of what else must hold → a row for each role, or None
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
     if fits is not None: able &= fits
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
-# %% ../nbs/13_theory.ipynb #eade87b1
+# %% ../nbs/13_theory.ipynb #914a4fab
 @dataclass
 class _Chain: # what the layers of doublings are built up in
     seed: int; index: int; masks: list
@@ -522,7 +522,7 @@ class _Chain: # what the layers of doublings are built up in
         self.masks.append(mask)
         return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/13_theory.ipynb #2783f7e6
+# %% ../nbs/13_theory.ipynb #ea4274c6
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -556,7 +556,7 @@ def construct_binary_layer(
     for role, row in at.items(): mask[role[2], row] = True
     return Block(target, (candidates*kept).sum(-1)[None]*step, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/13_theory.ipynb #3b0c707a
+# %% ../nbs/13_theory.ipynb #2dcef664
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
@@ -570,7 +570,7 @@ def construct_binary(
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/13_theory.ipynb #4c42f88d
+# %% ../nbs/13_theory.ipynb #312fe31c
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -587,7 +587,7 @@ def sufficient_subset(
         todo = todo[(misses(targets[todo], candidates[todo], kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/13_theory.ipynb #c4bd1c05
+# %% ../nbs/13_theory.ipynb #6659aeb0
 WAYS = {'subset sums': 'C0', '±1, 2 copies': 'C1', '±1, 3 copies': 'C2', 'learned masks': 'C3'} # and their colours
 
 def price_chart(ax, rows, target: float): # rows: dicts of way, setting, price, test_accuracy; target: its accuracy, 0…1
