@@ -9,16 +9,17 @@ __all__ = ['OWN', 'SAMPLERS', 'PRUNERS', 'KEYS', 'BROKEN', 'BEAT', 'SILENCE', 'L
            'told', 'open_study', 'same_space', 'alive', 'Worker', 'records', 'frame', 'free_memory', 'tickets_that_fit',
            'counts', 'make_bar', 'show', 'study_folder', 'study_storage', 'run_study', 'first_config', 'from_records',
            'place_on_axis', 'axes_of', 'parallel_coordinates', 'slices', 'short', 'importances', 'report', 'Options',
-           'run_workers', 'die_with_parent', 'closing', 'main', 'Terminated', 'table']
+           'run_workers', 'die_with_parent', 'summary', 'publish', 'closing', 'main', 'Terminated', 'table']
 
-# %% ../nbs/11_studies.ipynb #a82ae43f
+# %% ../nbs/11_studies.ipynb #1c4794f1
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace, UnionType
 from typing import get_args, get_type_hints
-import argparse, io, json, math, os, runpy, shutil, signal, socket, subprocess, sys, threading, time, traceback, uuid, warnings
+import argparse, io, json, math, os, runpy, shutil, signal, socket, subprocess, sys, threading, time, uuid, warnings
 import optuna, psutil, torch
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from fastcore.basics import patch
@@ -35,16 +36,16 @@ from .gates import pick
 from .models import build
 from .sweep import VARIES, train_stack, vary
 from .ticket import TicketError, atomic_write, load_ticket, one_line_error, plain, save_ticket
-from .train import Config, ConfigError, check_config, fit, make_parser, model_options, option, sized
+from .train import Config, ConfigError, check_config, fit, hardware, make_parser, model_options, option, versions
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/11_studies.ipynb #49acfe41
-optuna.logging.set_verbosity(optuna.logging.WARNING)   # a line a trial would tear the progress bar
+# %% ../nbs/11_studies.ipynb #2c58068f
+optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line a trial would tear the progress bar
 
 class StudyError(ValueError): "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 
-# %% ../nbs/11_studies.ipynb #b51c038e
+# %% ../nbs/11_studies.ipynb #b4cdfe73
 @dataclass(frozen=True)
 class Space:
     "What a study searches, and how."
@@ -61,7 +62,7 @@ class Space:
     @property
     def config(self) -> Config: return Config(**self.common) # not checked: what is drawn is still missing
 
-# %% ../nbs/11_studies.ipynb #c9a5bfc6
+# %% ../nbs/11_studies.ipynb #cdd02d4d
 OWN = 'name', 'runs', 'resume', 'record'   # options that a study gives its runs itself
 
 def typed(name: str, value, kind: str): # value of the type of `Config`'s option; kind: for the message
@@ -78,7 +79,7 @@ def typed(name: str, value, kind: str): # value of the type of `Config`'s option
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool): raise StudyError(f'{kind} {name} takes a value of type {wanted.__name__}, not {value!r}')
     return value
 
-# %% ../nbs/11_studies.ipynb #39039493
+# %% ../nbs/11_studies.ipynb #7df1be9d
 def distribution(name: str, given): # → Optuna's distribution; given: a range or choices
     "What an option is drawn from; a `StudyError` that says what is wrong with it."
     where = f'search {name}'
@@ -95,7 +96,7 @@ def distribution(name: str, given): # → Optuna's distribution; given: a range 
     try: return (IntDistribution if isinstance(low, int) else FloatDistribution)(low, high, **how)
     except (ValueError, TypeError) as error: raise StudyError(f'{where}: {error}') from error
 
-# %% ../nbs/11_studies.ipynb #3d99936c
+# %% ../nbs/11_studies.ipynb #c96ff58c
 def draw(space: Space, trial) -> dict: # option → value
     "The options of a trial: drawn, or read again where it has drawn them before."
     if callable(space.search): return {name: typed(name, value, 'search(trial)') for name, value in space.search(trial).items()}
@@ -105,7 +106,7 @@ def suggest(trial, name: str, d): # the value; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return trial.suggest_categorical(name, d.choices)
     return (trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float)(name, d.low, d.high, step=d.step, log=d.log)
 
-# %% ../nbs/11_studies.ipynb #55211b7a
+# %% ../nbs/11_studies.ipynb #86db5ff4
 SAMPLERS = dict(tpe=partial(optuna.samplers.TPESampler, constant_liar=True), random=optuna.samplers.RandomSampler, gp=optuna.samplers.GPSampler, cmaes=optuna.samplers.CmaEsSampler,
                 qmc=partial(optuna.samplers.QMCSampler, warn_independent_sampling=False), grid=None)
 PRUNERS = dict(asha=partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=2), median=optuna.pruners.MedianPruner, none=optuna.pruners.NopPruner)
@@ -115,7 +116,7 @@ def by_name(registry: dict, given, kind: str) -> tuple: # its entry and further 
     try: return pick(registry, name, kind), options
     except ValueError as error: raise StudyError(str(error)) from None
 
-# %% ../nbs/11_studies.ipynb #cca8b6a3
+# %% ../nbs/11_studies.ipynb #b66f183b
 def make_sampler(space: Space, number: int): # of the trial
     "Optuna's sampler for one trial."
     kind, options = by_name(SAMPLERS, space.sampler, 'sampler')
@@ -132,7 +133,7 @@ def make_pruner(space: Space):
     try: return kind(**options)
     except (TypeError, ValueError) as error: raise StudyError(f'pruner {space.pruner}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #6d281a82
+# %% ../nbs/11_studies.ipynb #7ba5db42
 def grid(space: Space) -> list: # of dicts, option → value
     "Every combination; a `StudyError` where a range has no steps."
     if callable(space.search): raise StudyError('the grid sampler needs a table of what to search, not a function')
@@ -148,7 +149,7 @@ def _product(*columns): # the last changes fastest
     for column in columns: points = [(*point, value) for point in points for value in column]
     return points
 
-# %% ../nbs/11_studies.ipynb #67ef8b4d
+# %% ../nbs/11_studies.ipynb #e4e134e8
 KEYS = 'name', 'trials', 'sampler', 'pruner', 'batch', 'seed', 'common', 'search', 'model', 'dataset'
 
 def make_space(given: dict) -> Space: # given: as a file has it
@@ -164,7 +165,7 @@ def make_space(given: dict) -> Space: # given: as a file has it
         search = {name: distribution(name, value) for name, value in search.items()}
     return check_space(Space(**given | dict(common=common, search=search)))
 
-# %% ../nbs/11_studies.ipynb #f6e3ea07
+# %% ../nbs/11_studies.ipynb #94e73e12
 def check_space(space: Space) -> Space:
     if not isinstance(space.name, str) or Path(space.name).name != space.name or space.name.startswith('.') or not space.name: raise StudyError(f'name {space.name!r} is no name for a folder')
     for key, what in dict(batch='the number of tickets trained at once', trials='the number of trials of the whole study').items():
@@ -185,7 +186,7 @@ def _possible(space, drawn, complaint, **fixed): # a `StudyError` where none of 
         except ConfigError as error: said = error
     raise StudyError(f'{complaint}: {plain(said)}')
 
-# %% ../nbs/11_studies.ipynb #c0027153
+# %% ../nbs/11_studies.ipynb #cf8a4981
 def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → value
     "What random draws give; a `StudyError` where there is none to be had."
     study, found, said = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), [], None
@@ -204,7 +205,7 @@ def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
         except Exception: pass
     return {name: distribution_to_json(d) for trial in study.trials for name, d in sorted(trial.distributions.items())}
 
-# %% ../nbs/11_studies.ipynb #04ef286f
+# %% ../nbs/11_studies.ipynb #63c4c52c
 def read_space(path) -> Space: # path: of a .toml or .py file
     "The space that a file describes; a `StudyError` that names file and mistake."
     path = Path(path)
@@ -217,10 +218,10 @@ def read_space(path) -> Space: # path: of a .toml or .py file
     except (StudyError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error: raise StudyError(f'{path}: {error}') from error
     except Exception as error: raise StudyError(f'{path}: {type(error).__name__}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #1be425b3
+# %% ../nbs/11_studies.ipynb #df76977b
 def storage_file(where: str) -> Path | None: # None: a server
     "The file of a storage; a `StudyError` where it is none that lasts."
-    if where.startswith('journal:'): return Path(where.removeprefix('journal:'))
+    if where.startswith('journal:'): return Path(where.removeprefix('journal:')).absolute()   # Optuna's lock of a relative path would outlive a killed process
     if where.startswith('sqlite:') and (not where.startswith('sqlite:///') or where.endswith((':memory:', '///'))): raise StudyError(f'--storage {where} would be lost at the end: name a file, sqlite:///FILE')
     if '://' not in where: raise StudyError(f'--storage takes sqlite:///FILE, journal:FILE or the URL of a database, not {where!r}')
     return Path(where.removeprefix('sqlite:///')) if where.startswith('sqlite:///') else None
@@ -229,7 +230,7 @@ def shown(where: str) -> str: # without user and password
     head, at, tail = where.rpartition('@')
     return f'{head.split("://")[0]}://…@{tail}' if at and not storage_file(where) else where
 
-# %% ../nbs/11_studies.ipynb #8bbe7d74
+# %% ../nbs/11_studies.ipynb #4a9db494
 def open_storage(where: str, patience: float = 30.): # patience: seconds to wait where it is locked
     "Optuna's storage. A line of a journal that a kill has cut short is removed."
     path = storage_file(where)
@@ -239,7 +240,7 @@ def open_storage(where: str, patience: float = 30.): # patience: seconds to wait
     if content and not content.endswith(b'\n'): os.truncate(path, content.rfind(b'\n') + 1)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileSymlinkLock(str(path), grace_period=5)))
 
-# %% ../nbs/11_studies.ipynb #4fc2f660
+# %% ../nbs/11_studies.ipynb #af5b3738
 BROKEN = SQLAlchemyError, optuna.exceptions.StorageInternalError, Timeout   # what a storage throws: no trial's fault
 
 @contextmanager
@@ -250,7 +251,7 @@ def told(where: str): # what a storage throws → a `StudyError`
         if isinstance(error, Timeout) or 'locked' in said: raise StudyError(f'the storage {shown(where)} is locked by another program: end that, or give it time, and run the same command again; nothing recorded is lost') from error
         raise StudyError(f'the storage {shown(where)}: {said[:200]}') from error
 
-# %% ../nbs/11_studies.ipynb #3cc601a8
+# %% ../nbs/11_studies.ipynb #e9fd05fe
 def open_study(
     space: Space,
     where: str, # The storage
@@ -269,7 +270,7 @@ def open_study(
         except (ValueError, KeyError) as error: raise StudyError(f'the storage {shown(where)} can\'t be read: {plain(error)[:200]}') from error
     return SimpleNamespace(study=study, where=where, lock=lock, exclusive=bool(file))
 
-# %% ../nbs/11_studies.ipynb #8ef313a6
+# %% ../nbs/11_studies.ipynb #44726d7d
 def same_space(study, space: Space, where: str):
     "Note the space in a new study; a `StudyError` where an old one is of another."
     ours = json.loads(json.dumps(dict(common=space.common, search=drawn_from(space), **{key: str(value) for key in ('model', 'dataset') if (value := getattr(space, key)) is not None})))
@@ -282,7 +283,7 @@ def same_space(study, space: Space, where: str):
         differs = sorted(key for key in {*a, *b} if a.get(key, ...) != b.get(key, ...)) if isinstance(a, dict) and isinstance(b, dict) else []
         raise StudyError(f'the storage {shown(where)} holds the study {space.name!r} of another space ({" ".join([part, *differs[:3]])} differs): choose another --name, or go on with the file it was begun with')
 
-# %% ../nbs/11_studies.ipynb #fad153d1
+# %% ../nbs/11_studies.ipynb #12bf5e25
 BEAT, SILENCE = 15., 120.   # seconds: between two signs of life; after which a worker on another host is taken for dead
 LOSSES = 5                  # as many workers may die of a trial
 
@@ -292,7 +293,7 @@ def alive(about: dict) -> bool: # about: a worker as it has described itself
     try: process = psutil.Process(about['pid']); return abs(process.create_time() - about['began']) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error: return False
 
-# %% ../nbs/11_studies.ipynb #7a825dbc
+# %% ../nbs/11_studies.ipynb #2053c191
 class Worker:
     "One process's part in a study. As a context it beats, and lets go at the end of what it hasn't finished."
     def __init__(self,
@@ -331,7 +332,7 @@ class Worker:
             if (about := known.get(f'worker {left.name[1:]}')) and not alive(about): shutil.rmtree(left, ignore_errors=True)
     def finished(self, task) -> bool: return self.study.get_trials(deepcopy=False)[task.trial.number].state.is_finished() # perhaps by another worker, who took this one for dead
 
-# %% ../nbs/11_studies.ipynb #977f6845
+# %% ../nbs/11_studies.ipynb #2e2b90ec
 @patch
 def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attributes, workers among them
     "Is a running trial without anybody who trains it?"
@@ -352,7 +353,7 @@ def claim(self: Worker, count: int) -> list: # of tasks: trial, options, losses 
     if self.held and not self.exclusive: self.agree()
     return self.held
 
-# %% ../nbs/11_studies.ipynb #252a096e
+# %% ../nbs/11_studies.ipynb #ac2215a0
 @patch
 def ask(self: Worker, number: int): # a task, or None where it crashed at once
     "A new trial."
@@ -389,7 +390,7 @@ def agree(self: Worker, wait: float = .3): # seconds in which another host's sig
             task.trial.set_user_attr('surplus', True); self.study.tell(task.trial, state=TrialState.FAIL); task.done = True
     self.held = [task for task in self.held if not task.done]
 
-# %% ../nbs/11_studies.ipynb #729adb8e
+# %% ../nbs/11_studies.ipynb #7a8db36c
 @patch
 def fail(self: Worker, task, error):
     "Record a crash, and go on."
@@ -427,7 +428,7 @@ def epoch_over(self: Worker, tasks: list, epoch: int, last: bool, accuracies, in
     if pruned: self.record()
     return [index for index in indices if tasks[index].done]
 
-# %% ../nbs/11_studies.ipynb #c22cdfe3
+# %% ../nbs/11_studies.ipynb #602e64a6
 def records(study) -> list: # of dicts, in the order of their numbers
     "What there is to say of each finished trial."
     states = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
@@ -447,7 +448,7 @@ def frame(study) -> pd.DataFrame: # a row a finished trial
     "The records of a study, with a column for each option that was drawn."
     return pd.DataFrame([{key: value for key, value in r.items() if key not in ('params', 'history')} | r['params'] | dict(epochs_trained=len(r['history'])) for r in records(study)])
 
-# %% ../nbs/11_studies.ipynb #395e62bd
+# %% ../nbs/11_studies.ipynb #4ad79fbd
 def free_memory(device: str) -> int: # bytes
     "What can still be had, within the limits of a container."
     if device == 'cuda': return torch.cuda.mem_get_info()[0]
@@ -467,7 +468,7 @@ def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
         raise ConfigError(f'one ticket of {"this network" if model else f"{config.arch} at --width {config.width:g}"} does not fit in memory: it takes about {need/1e9:,.1f} GB, and {free/1e9:,.1f} GB are free; a smaller --width would fit')
     return int(free//need) if need else sys.maxsize
 
-# %% ../nbs/11_studies.ipynb #a1fa4fc4
+# %% ../nbs/11_studies.ipynb #26070d8e
 @patch
 def data(self: Worker, config: Config): # kept for the next batch
     "The data set of a configuration."
@@ -492,7 +493,7 @@ def stacks(self: Worker, tasks: list): # yields (tasks, their common configurati
     for (common, _), (room, group) in groups.items():
         for start in range(0, len(group), room): yield group[start:start + room], common
 
-# %% ../nbs/11_studies.ipynb #1aae64f1
+# %% ../nbs/11_studies.ipynb #e696de94
 @patch
 def train(self: Worker, tasks: list):
     "Train a batch, and tell what became of each."
@@ -518,7 +519,7 @@ def train_stacked(self: Worker, tasks: list, common: Config):
         if not task.done: self.finish(task, result | dict(stack=len(tasks)), result['ticket'])
     self.record()
 
-# %% ../nbs/11_studies.ipynb #497499ad
+# %% ../nbs/11_studies.ipynb #33273ddf
 @patch
 def train_alone(self: Worker, tasks: list, _=None): # a list of one
     task, before = tasks[0], time.perf_counter()
@@ -538,7 +539,7 @@ def train_alone(self: Worker, tasks: list, _=None): # a list of one
     self.finish(task, result | dict(stack=1), ticket)
     self.record()
 
-# %% ../nbs/11_studies.ipynb #3f01c3e2
+# %% ../nbs/11_studies.ipynb #94d12399
 def counts(study) -> dict: # complete, pruned, failed, running, and the best validation accuracy so far or None
     trials = [t for t in study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
     of = lambda state: sum(t.state == state for t in trials)
@@ -555,7 +556,7 @@ def show(bar, study):
     bar.set_postfix(best='–' if now['best'] is None else f'{now["best"]:.2%}', pruned=now['pruned'], **dict(failed=now['failed']) if now['failed'] else {}, refresh=False)
     bar.update(done - bar.n)
 
-# %% ../nbs/11_studies.ipynb #50632f42
+# %% ../nbs/11_studies.ipynb #34673e65
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
@@ -583,7 +584,7 @@ def _checked(space, options):
     try: return check_config(replace(space.config, **options))
     except ConfigError: return None
 
-# %% ../nbs/11_studies.ipynb #e459c014
+# %% ../nbs/11_studies.ipynb #1a869820
 def from_records(found: list, search: dict): # search: option → distribution as JSON, as `drawn_from` gives it
     "A study in memory, made of records."
     states = dict(complete=TrialState.COMPLETE, pruned=TrialState.PRUNED, failed=TrialState.FAIL)
@@ -594,7 +595,7 @@ def from_records(found: list, search: dict): # search: option → distribution a
                                                   intermediate_values=dict(enumerate(r['history'], 1)), user_attrs=dict(record=facts) | {key: r[key] for key in ('losses', 'error') if key in r}))
     return study
 
-# %% ../nbs/11_studies.ipynb #536e177b
+# %% ../nbs/11_studies.ipynb #f5f5b4ac
 def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return d.choices.index(value)/max(len(d.choices) - 1, 1)
     low, high, value = (math.log(v) if d.log else v for v in (d.low, d.high, value))
@@ -604,7 +605,7 @@ def axes_of(study) -> dict: # option → distribution
     "Every option that a finished trial has drawn."
     return {name: d for t in study.get_trials(deepcopy=False) if t.state.is_finished() for name, d in t.distributions.items()}
 
-# %% ../nbs/11_studies.ipynb #66932521
+# %% ../nbs/11_studies.ipynb #63ce0ba5
 def parallel_coordinates(study, ax=None):
     "A line a trial through what it has drawn: complete ones in the colour of their validation accuracy, pruned ones in grey."
     ax, options = ax or plt.subplots(figsize=(7, 3.2))[1], axes_of(study)
@@ -623,7 +624,7 @@ def parallel_coordinates(study, ax=None):
     ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
     return ax
 
-# %% ../nbs/11_studies.ipynb #20b157a3
+# %% ../nbs/11_studies.ipynb #1c7675c6
 def slices(study, axes=None): # axes: as many as options
     "Validation accuracy against each option that was drawn."
     options = axes_of(study)
@@ -640,7 +641,7 @@ def slices(study, axes=None): # axes: as many as options
 
 def short(value) -> str: return f'{value:.3g}' if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
-# %% ../nbs/11_studies.ipynb #cd5cea73
+# %% ../nbs/11_studies.ipynb #6a39a41c
 def importances(study, ax=None):
     "How much of what sets good trials apart each option explains (PED-ANOVA, Watanabe and others 2023, as Optuna computes it)."
     if counts(study)['complete'] < 2: raise StudyError('importances need two complete trials at least')
@@ -652,7 +653,7 @@ def importances(study, ax=None):
     ax.set(xlabel='importance, share of the whole', ylabel='')
     return ax
 
-# %% ../nbs/11_studies.ipynb #ff451b6a
+# %% ../nbs/11_studies.ipynb #11054710
 def report(study, folder) -> list: # the files
     "Write a study's figures as PNG into a folder."
     found = []
@@ -664,7 +665,7 @@ def report(study, folder) -> list: # the files
         found.append(atomic_write(Path(folder)/f'{draw_it.__name__}.png', image.getvalue()))
     return found
 
-# %% ../nbs/11_studies.ipynb #f5b3ea1f
+# %% ../nbs/11_studies.ipynb #bccbaced
 @dataclass
 class Options:
     "tt_sweep: search for hyper-parameters. The same command goes on with a study after an interruption."
@@ -678,8 +679,9 @@ class Options:
     folder: str | None = option(None, 'for results; by default runs/sweeps/NAME')
     patience: float = option(30., 'seconds to wait where the storage is locked')
     report: bool = option(False, 'list the best trials and draw figures into the folder')
+    record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study that is published; its trials go beside it, into a folder of its name')
 
-# %% ../nbs/11_studies.ipynb #6f65e65f
+# %% ../nbs/11_studies.ipynb #03fa2a50
 def run_workers(space: Space, argv: list, n_jobs: int, folder: Path, where: str, patience: float):
     "A study by several processes; each runs this command as a worker."
     study = open_study(space, where, folder, patience).study
@@ -704,7 +706,25 @@ def die_with_parent(): # in a thread: the pipe ends when the parent does, howeve
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/11_studies.ipynb #71e39942
+# %% ../nbs/11_studies.ipynb #f0123716
+def summary(study, space: Space, argv=()) -> dict: # argv: of the command
+    "What is published of a study."
+    found, now = records(study), counts(study)
+    best = next(r for r in found if r['trial'] == study.best_trial.number)
+    times = [datetime.fromisoformat(r[key]) for r in found for key in ('started', 'finished')]
+    return dict(study=study.study_name, command=' '.join(['tt_sweep', *argv]), common=space.common, search=drawn_from(space), sampler=space.sampler, pruner=space.pruner, batch=space.batch,
+                **{key: now[key] for key in ('complete', 'pruned', 'failed')}, taken_over=sum('losses' in r for r in found), workers=len({t.user_attrs['worker'] for t in study.trials if t.user_attrs.get('worker')}),
+                best={key: best[key] for key in ('trial', 'params', 'validation_accuracy', 'test_accuracy', 'density')}, wall_seconds=(max(times) - min(times)).total_seconds(),
+                training_seconds=round(sum(r.get('seconds', 0) for r in found), 1), hardware=hardware(check_config(first_config(space)).device), versions=versions() | dict(optuna=optuna.__version__),
+                finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+
+def publish(study, space: Space, path, argv=()):
+    "Add a study's summary to a file, and write its trials beside it."
+    path = Path(path)
+    atomic_write(path.with_suffix('')/f'{study.study_name}.jsonl', ''.join(json.dumps(r) + '\n' for r in records(study)))
+    with open(path, 'a') as f: f.write(json.dumps(summary(study, space, argv)) + '\n')
+
+# %% ../nbs/11_studies.ipynb #980bde9c
 def closing(study, space: Space, folder: Path) -> str:
     "What a study says at its end."
     now = counts(study)
@@ -714,7 +734,7 @@ def closing(study, space: Space, folder: Path) -> str:
         rows += [('best', f'trial {best.number}, validation {best.value:.2%}, test {best.user_attrs["record"]["test_accuracy"]:.2%}: ' + ', '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}' for name, value in best.params.items()))]
     return '\n'.join(f'  {key:<8} {value}' for key, value in [*rows, ('files', f'{folder}/: ' + ', '.join(sorted(path.name for path in folder.iterdir() if path.suffix != '.claim')))])
 
-# %% ../nbs/11_studies.ipynb #304f4c09
+# %% ../nbs/11_studies.ipynb #05492fe6
 def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for a mistake, 130 or 143 for an interruption
     "tt_sweep"
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -738,6 +758,7 @@ def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for 
         if worker: return 0
         if options.report: plt.switch_backend('agg'); sns.set_theme(style='whitegrid', palette='colorblind'); report(study, folder); print(table(study))
         print(closing(study, space, folder), flush=True)
+        if options.record and counts(study)['complete']: publish(study, space, options.record, argv)
         return 0 if counts(study)['complete'] else 1
     except (StudyError, ConfigError, DataError, TicketError, OSError) as error: return one_line_error(error)
     except KeyboardInterrupt as stopped:
@@ -747,11 +768,11 @@ def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for 
 
 class Terminated(KeyboardInterrupt): "SIGTERM."
 
-# %% ../nbs/11_studies.ipynb #ba06efc3
+# %% ../nbs/11_studies.ipynb #b3260f89
 def table(study, count: int = 10) -> str:
     "The best trials, for people."
     found = frame(study).sort_values('validation_accuracy', ascending=False).head(count)
     return found.drop(columns=[c for c in ('study', 'started', 'finished', 'error', 'losses') if c in found]).to_string(index=False, float_format='{:.4g}'.format)
 
-# %% ../nbs/11_studies.ipynb #ecac59e4
+# %% ../nbs/11_studies.ipynb #bb725130
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
