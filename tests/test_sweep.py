@@ -31,24 +31,32 @@ def space(tmp_path, monkeypatch):
     return tmp_path/'space.toml'
 
 
-def attempt(arguments, folder, environment):
+def attempt(arguments, folder, environment, meeting):
     os.chdir(folder); os.environ.update(environment)
     said = os.open('said.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1), os.dup2(said, 2)
-    import torch; torch.set_num_threads(1)
+    import torch, train_ticket.studies as studies
+    torch.set_num_threads(1)
+    if meeting: # all workers take trials before any trains
+        def claim(self, count, take=studies.Worker.claim, met=[]):
+            tasks = take(self, count)
+            if not met: met.append(meeting.wait(60))
+            return tasks
+        studies.Worker.claim = claim
     sys.exit(main(arguments))
 
 
 @pytest.fixture
 def start(environment, tmp_path):
-    "start(*arguments) → a process of tt_sweep that has PyTorch loaded already."
+    "start(*arguments) → a process of tt_sweep that has PyTorch loaded already. Those that share a meeting wait there for each other."
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['train_ticket.studies', 'sklearn.datasets', 'optuna.storages._rdb.models', 'alembic.config'])
     found = []
-    def run(*arguments):
-        found.append(context.Process(target=attempt, args=(list(map(str, arguments)), str(tmp_path), environment | dict(OMP_NUM_THREADS='1', TQDM_DISABLE='1'))))
+    def run(*arguments, meeting=None):
+        found.append(context.Process(target=attempt, args=(list(map(str, arguments)), str(tmp_path), environment | dict(OMP_NUM_THREADS='1', TQDM_DISABLE='1'), meeting)))
         found[-1].start()
         return found[-1]
+    run.meeting = context.Barrier
     yield run
     for process in found: process.kill()
 
@@ -84,7 +92,8 @@ def finished(folder):
 
 @pytest.mark.parametrize('storage', ['sqlite:///shared/study.db', 'journal:shared/study.log'])
 def test_two_processes_share_a_study(space, start, storage, tmp_path):
-    workers = [start(space, '--storage', storage) for _ in range(2)]
+    meeting = start.meeting(2)
+    workers = [start(space, '--storage', storage, meeting=meeting) for _ in range(2)]
     for worker in workers: worker.join(100)
     assert [worker.exitcode for worker in workers] == [0, 0], said(tmp_path)
     study = study_of(storage)
@@ -100,7 +109,7 @@ def test_kills(space, start, storage, tmp_path):
     while True:
         worker, seen = start(space, '--storage', storage), len(before)
         wait_for(lambda: not worker.is_alive() or finished(tmp_path) > seen)
-        time.sleep(draw.uniform(0, .15))
+        time.sleep(draw.uniform(0, .1))
         if worker.is_alive(): worker.kill(); kills += 1
         worker.join(10)
         assert worker.exitcode in (0, -signal.SIGKILL), said(tmp_path)
