@@ -8,10 +8,10 @@ __all__ = ['OWN', 'SAMPLERS', 'PRUNERS', 'KEYS', 'BROKEN', 'BEAT', 'SILENCE', 'L
            'check_space', 'ends', 'trial_draws', 'drawn_from', 'read_space', 'storage_file', 'shown', 'open_storage',
            'told', 'open_study', 'same_space', 'alive', 'Worker', 'records', 'frame', 'free_memory', 'tickets_that_fit',
            'counts', 'make_bar', 'show', 'study_folder', 'study_storage', 'run_study', 'first_config', 'from_records',
-           'place_on_axis', 'axes_of', 'parallel_coordinates', 'slices', 'short', 'importances', 'report', 'Options',
+           'place_on_axis', 'short', 'axes_of', 'parallel_coordinates', 'slices', 'importances', 'report', 'Options',
            'run_workers', 'die_with_parent', 'summary', 'publish', 'closing', 'main', 'Terminated', 'table']
 
-# %% ../nbs/11_studies.ipynb #adb75d6f
+# %% ../nbs/11_studies.ipynb #853178ea
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -41,12 +41,12 @@ from .train import Config, ConfigError, check_config, fit, hardware, make_parser
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/11_studies.ipynb #fac9873b
+# %% ../nbs/11_studies.ipynb #b92039ba
 optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line a trial would tear the progress bar
 
 class StudyError(ValueError): "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 
-# %% ../nbs/11_studies.ipynb #ab786cab
+# %% ../nbs/11_studies.ipynb #dc42365a
 @dataclass(frozen=True)
 class Space:
     "What a study searches, and how."
@@ -63,7 +63,7 @@ class Space:
     @property
     def config(self) -> Config: return Config(**self.common) # not checked: what is drawn is still missing
 
-# %% ../nbs/11_studies.ipynb #d58a0cc7
+# %% ../nbs/11_studies.ipynb #4aafcda7
 OWN = 'name', 'runs', 'resume', 'record'   # options that a study gives its runs itself
 
 def typed(name: str, value, kind: str): # value of the type of `Config`'s option; kind: for the message
@@ -80,7 +80,7 @@ def typed(name: str, value, kind: str): # value of the type of `Config`'s option
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool): raise StudyError(f'{kind} {name} takes a value of type {wanted.__name__}, not {value!r}')
     return value
 
-# %% ../nbs/11_studies.ipynb #06579ea9
+# %% ../nbs/11_studies.ipynb #0f9b215f
 def distribution(name: str, given): # → Optuna's distribution; given: a range or choices
     "What an option is drawn from; a `StudyError` that says what is wrong with it."
     where = f'search {name}'
@@ -97,7 +97,7 @@ def distribution(name: str, given): # → Optuna's distribution; given: a range 
     try: return (IntDistribution if isinstance(low, int) else FloatDistribution)(low, high, **how)
     except (ValueError, TypeError) as error: raise StudyError(f'{where}: {error}') from error
 
-# %% ../nbs/11_studies.ipynb #b6cc24ab
+# %% ../nbs/11_studies.ipynb #93f06713
 def draw(space: Space, trial) -> dict: # option → value
     "The options of a trial: drawn, or read again where it has drawn them before."
     if callable(space.search): return {name: typed(name, value, 'search(trial)') for name, value in space.search(trial).items()}
@@ -107,7 +107,7 @@ def suggest(trial, name: str, d): # the value; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return trial.suggest_categorical(name, d.choices)
     return (trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float)(name, d.low, d.high, step=d.step, log=d.log)
 
-# %% ../nbs/11_studies.ipynb #8e1a04de
+# %% ../nbs/11_studies.ipynb #23c791f0
 def cma_es(**options):
     import cmaes   # a package of its own: pip install cmaes
     return optuna.samplers.CmaEsSampler(**options)
@@ -121,7 +121,7 @@ def by_name(registry: dict, given, kind: str) -> tuple: # its entry and further 
     try: return pick(registry, name, kind), options
     except ValueError as error: raise StudyError(str(error)) from None
 
-# %% ../nbs/11_studies.ipynb #10ff85b7
+# %% ../nbs/11_studies.ipynb #879c577c
 def make_sampler(space: Space, number: int): # of the trial
     "Optuna's sampler for one trial."
     kind, options = by_name(SAMPLERS, space.sampler, 'sampler')
@@ -138,7 +138,7 @@ def make_pruner(space: Space):
     try: return kind(**options)
     except (TypeError, ValueError) as error: raise StudyError(f'pruner {space.pruner}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #32c8150a
+# %% ../nbs/11_studies.ipynb #f13a3808
 def grid(space: Space) -> list: # of dicts, option → value
     "Every combination; a `StudyError` where a range has no steps."
     if callable(space.search): raise StudyError('the grid sampler needs a table of what to search, not a function')
@@ -149,7 +149,7 @@ def grid(space: Space) -> list: # of dicts, option → value
     if math.prod(map(len, values.values())) > 10**6: raise StudyError('the grid has more than a million points: leave something out, or take another sampler')
     return [dict(zip(values, point)) for point in product(*values.values())]
 
-# %% ../nbs/11_studies.ipynb #a57e8202
+# %% ../nbs/11_studies.ipynb #b6fed217
 KEYS = 'name', 'trials', 'sampler', 'pruner', 'batch', 'seed', 'common', 'search', 'model', 'dataset'
 
 def make_space(given: dict) -> Space: # given: as a file has it
@@ -165,7 +165,7 @@ def make_space(given: dict) -> Space: # given: as a file has it
         search = {name: distribution(name, value) for name, value in search.items()}
     return check_space(Space(**given | dict(common=common, search=search)))
 
-# %% ../nbs/11_studies.ipynb #de3240ae
+# %% ../nbs/11_studies.ipynb #36826e5c
 def check_space(space: Space) -> Space:
     if not isinstance(space.name, str) or Path(space.name).name != space.name or space.name.startswith('.') or not space.name: raise StudyError(f'name {space.name!r} is no name for a folder')
     for key, what in dict(batch='the number of tickets trained at once', trials='the number of trials of the whole study').items():
@@ -186,7 +186,7 @@ def _possible(space, drawn, complaint, **fixed): # a `StudyError` where none of 
         except ConfigError as error: said = error
     raise StudyError(f'{complaint}: {plain(said)}')
 
-# %% ../nbs/11_studies.ipynb #8206f9ae
+# %% ../nbs/11_studies.ipynb #ffa08e23
 def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → value
     "What random draws give; a `StudyError` where there is none to be had."
     study, found, said = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), [], None
@@ -205,7 +205,7 @@ def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
         except Exception: pass
     return {name: distribution_to_json(d) for trial in study.trials for name, d in sorted(trial.distributions.items())}
 
-# %% ../nbs/11_studies.ipynb #88847a12
+# %% ../nbs/11_studies.ipynb #0ff5c798
 def read_space(path) -> Space: # path: of a .toml or .py file
     "The space that a file describes; a `StudyError` that names file and mistake."
     path = Path(path)
@@ -218,7 +218,7 @@ def read_space(path) -> Space: # path: of a .toml or .py file
     except (StudyError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error: raise StudyError(f'{path}: {error}') from error
     except Exception as error: raise StudyError(f'{path}: {type(error).__name__}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #0a3d83bf
+# %% ../nbs/11_studies.ipynb #6795e586
 def storage_file(where: str) -> Path | None: # None: a server
     "The file of a storage; a `StudyError` where it is none that lasts."
     if where.startswith('journal:'): return Path(where.removeprefix('journal:')).absolute()   # Optuna's lock of a relative path would outlive a killed process
@@ -230,7 +230,7 @@ def shown(where: str) -> str: # without user and password
     head, at, tail = where.rpartition('@')
     return f'{head.split("://")[0]}://…@{tail}' if at and not storage_file(where) else where
 
-# %% ../nbs/11_studies.ipynb #55268203
+# %% ../nbs/11_studies.ipynb #b6758af5
 def open_storage(where: str, patience: float = 30.): # patience: seconds to wait where it is locked
     "Optuna's storage. A line of a journal that a kill has cut short is removed."
     path = storage_file(where)
@@ -244,7 +244,7 @@ def open_storage(where: str, patience: float = 30.): # patience: seconds to wait
         finally: lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
-# %% ../nbs/11_studies.ipynb #a3e8a8d1
+# %% ../nbs/11_studies.ipynb #a90fe25a
 BROKEN = SQLAlchemyError, optuna.exceptions.StorageInternalError, Timeout   # what a storage throws: no trial's fault
 
 @contextmanager
@@ -255,7 +255,7 @@ def told(where: str): # what a storage throws → a `StudyError`
         if isinstance(error, Timeout) or 'locked' in said: raise StudyError(f'the storage {shown(where)} is locked by another program: end that, or give it time, and run the same command again; nothing recorded is lost') from error
         raise StudyError(f'the storage {shown(where)}: {said[:200]}') from error
 
-# %% ../nbs/11_studies.ipynb #934c96e1
+# %% ../nbs/11_studies.ipynb #26e7e400
 def open_study(
     space: Space,
     where: str, # The storage
@@ -274,7 +274,7 @@ def open_study(
         except (ValueError, KeyError, RuntimeError) as error: raise StudyError(f'the storage {shown(where)} can\'t be read: {plain(error)[:200]}') from error
     return SimpleNamespace(study=study, where=where, lock=lock, exclusive=bool(file))
 
-# %% ../nbs/11_studies.ipynb #3de22e32
+# %% ../nbs/11_studies.ipynb #470e63f2
 def same_space(study, space: Space, where: str):
     "Note the space in a new study; a `StudyError` where an old one is of another."
     ours = json.loads(json.dumps(dict(common=space.common, search=drawn_from(space), **{key: str(value) for key in ('model', 'dataset') if (value := getattr(space, key)) is not None})))
@@ -287,7 +287,7 @@ def same_space(study, space: Space, where: str):
         differs = sorted(key for key in {*a, *b} if a.get(key, ...) != b.get(key, ...)) if isinstance(a, dict) and isinstance(b, dict) else []
         raise StudyError(f'the storage {shown(where)} holds the study {space.name!r} of another space ({" ".join([part, *differs[:3]])} differs): choose another --name, or go on with the file it was begun with')
 
-# %% ../nbs/11_studies.ipynb #26a9c1f8
+# %% ../nbs/11_studies.ipynb #b5e524e9
 BEAT, SILENCE = 15., 120.   # seconds: between two signs of life; after which a worker on another host is taken for dead
 LOSSES = 5                  # as many workers may die of a trial
 ENDED = set()               # workers of this process that are no more, if the storage has heard of it or not
@@ -298,7 +298,7 @@ def alive(about: dict) -> bool: # about: a worker as it has described itself
     try: process = psutil.Process(about['pid']); return abs(process.create_time() - about['began']) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error: return False
 
-# %% ../nbs/11_studies.ipynb #dfac1f2d
+# %% ../nbs/11_studies.ipynb #5100e728
 class Worker:
     "One process's part in a study. As a context it beats, and lets go at the end of what it hasn't finished."
     def __init__(self,
@@ -338,7 +338,7 @@ class Worker:
             if (about := known.get(f'worker {left.name[1:]}')) and not alive(about): shutil.rmtree(left, ignore_errors=True)
     def finished(self, task) -> bool: return self.study.get_trials(deepcopy=False)[task.trial.number].state.is_finished() # perhaps by another worker, who took this one for dead
 
-# %% ../nbs/11_studies.ipynb #34167904
+# %% ../nbs/11_studies.ipynb #294774c6
 @patch
 def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attributes, workers among them
     "Is a running trial without anybody who trains it?"
@@ -360,7 +360,7 @@ def claim(self: Worker, count: int) -> list: # of tasks: trial, options, losses 
     if self.held and not self.exclusive: self.agree()
     return self.held
 
-# %% ../nbs/11_studies.ipynb #1c125543
+# %% ../nbs/11_studies.ipynb #cfdb2f97
 @patch
 def ask(self: Worker, number: int): # a task, or None where it crashed at once
     "A new trial."
@@ -397,7 +397,7 @@ def agree(self: Worker, wait: float = .3): # seconds in which another host's sig
             task.trial.set_user_attr('surplus', True); self.study.tell(task.trial, state=TrialState.FAIL); task.done = True
     self.held = [task for task in self.held if not task.done]
 
-# %% ../nbs/11_studies.ipynb #e24b0372
+# %% ../nbs/11_studies.ipynb #1ddf0033
 @patch
 def fail(self: Worker, task, error):
     "Record a crash, and go on."
@@ -435,7 +435,7 @@ def epoch_over(self: Worker, tasks: list, epoch: int, last: bool, accuracies, in
     if pruned: self.record()
     return [index for index in indices if tasks[index].done]
 
-# %% ../nbs/11_studies.ipynb #3c078d12
+# %% ../nbs/11_studies.ipynb #77d144e6
 def records(study) -> list: # of dicts, in the order of their numbers
     "What there is to say of each finished trial."
     states = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
@@ -455,7 +455,7 @@ def frame(study) -> pd.DataFrame: # a row a finished trial
     "The records of a study, with a column for each option that was drawn."
     return pd.DataFrame([{key: value for key, value in r.items() if key not in ('params', 'history')} | r['params'] | dict(epochs_trained=len(r['history'])) for r in records(study)])
 
-# %% ../nbs/11_studies.ipynb #afa6ec6e
+# %% ../nbs/11_studies.ipynb #f3c654ca
 def free_memory(device: str) -> int: # bytes
     "What can still be had, within the limits of a container."
     if device == 'cuda': return torch.cuda.mem_get_info()[0]
@@ -475,7 +475,7 @@ def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
         raise ConfigError(f'one ticket of {"this network" if model else f"{config.arch} at --width {config.width:g}"} does not fit in memory: it takes about {need/1e9:,.1f} GB, and {free/1e9:,.1f} GB are free; a smaller --width would fit')
     return int(free//need) if need else sys.maxsize
 
-# %% ../nbs/11_studies.ipynb #30eb0184
+# %% ../nbs/11_studies.ipynb #6909f7df
 @patch
 def data(self: Worker, config: Config): # kept for the next batch
     "The data set of a configuration."
@@ -500,7 +500,7 @@ def stacks(self: Worker, tasks: list): # yields (tasks, their common configurati
     for (common, _), (room, group) in groups.items():
         for start in range(0, len(group), room): yield group[start:start + room], common
 
-# %% ../nbs/11_studies.ipynb #13d5a143
+# %% ../nbs/11_studies.ipynb #4d54a75b
 @patch
 def train(self: Worker, tasks: list):
     "Train a batch, and tell what became of each."
@@ -526,7 +526,7 @@ def train_stacked(self: Worker, tasks: list, common: Config):
         if not task.done: self.finish(task, result | dict(stack=len(tasks)), result['ticket'])
     self.record()
 
-# %% ../nbs/11_studies.ipynb #b3d04250
+# %% ../nbs/11_studies.ipynb #5aaae756
 @patch
 def train_alone(self: Worker, tasks: list, _=None): # a list of one
     task, before = tasks[0], time.perf_counter()
@@ -546,7 +546,7 @@ def train_alone(self: Worker, tasks: list, _=None): # a list of one
     self.finish(task, result | dict(stack=1), ticket)
     self.record()
 
-# %% ../nbs/11_studies.ipynb #0ea8f9dd
+# %% ../nbs/11_studies.ipynb #2cc10e22
 def counts(study) -> dict: # complete, pruned, failed, running, and the best validation accuracy so far or None
     trials = [t for t in study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
     of = lambda state: sum(t.state == state for t in trials)
@@ -563,7 +563,7 @@ def show(bar, study):
     bar.set_postfix(best='–' if now['best'] is None else f'{now["best"]:.2%}', pruned=now['pruned'], **dict(failed=now['failed']) if now['failed'] else {}, refresh=False)
     bar.update(done - bar.n)
 
-# %% ../nbs/11_studies.ipynb #2095b493
+# %% ../nbs/11_studies.ipynb #d26aa42f
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
@@ -603,7 +603,7 @@ def _checked(space, options):
     try: return check_config(replace(space.config, **options))
     except ConfigError: return None
 
-# %% ../nbs/11_studies.ipynb #eddbe126
+# %% ../nbs/11_studies.ipynb #824d04f6
 def from_records(found: list, search: dict): # search: option → distribution as JSON, as `drawn_from` gives it
     "A study in memory, made of records."
     states = dict(complete=TrialState.COMPLETE, pruned=TrialState.PRUNED, failed=TrialState.FAIL)
@@ -614,20 +614,22 @@ def from_records(found: list, search: dict): # search: option → distribution a
                                                   intermediate_values=dict(enumerate(r['history'], 1)), user_attrs=dict(record=facts) | {key: r[key] for key in ('losses', 'error') if key in r}))
     return study
 
-# %% ../nbs/11_studies.ipynb #43ac0862
+# %% ../nbs/11_studies.ipynb #852d5b88
 def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return d.choices.index(value)/max(len(d.choices) - 1, 1)
     low, high, value = (math.log(v) if d.log else v for v in (d.low, d.high, value))
     return (value - low)/(high - low)
 
+def short(value) -> str: return f'{value:.3g}' if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
 def axes_of(study) -> dict: # option → distribution
     "Every option that a finished trial has drawn."
     return {name: d for t in study.get_trials(deepcopy=False) if t.state.is_finished() for name, d in t.distributions.items()}
 
-# %% ../nbs/11_studies.ipynb #516786ce
+# %% ../nbs/11_studies.ipynb #4ac8eaf8
 def parallel_coordinates(study, ax=None):
     "A line a trial through what it has drawn: complete ones in the colour of their validation accuracy, pruned ones in grey."
-    ax, options = ax or plt.subplots(figsize=(7, 3.2))[1], axes_of(study)
+    ax, options = ax or plt.subplots(figsize=(6.4, 2.8))[1], axes_of(study)
     trials = sorted((t for t in study.get_trials(deepcopy=False) if t.value is not None), key=lambda t: (t.state == TrialState.COMPLETE, t.value))
     values = [t.value for t in trials if t.state == TrialState.COMPLETE]
     colour = plt.cm.ScalarMappable(plt.Normalize(100*min(values, default=0), 100*max(values, default=1)), 'viridis')
@@ -637,30 +639,32 @@ def parallel_coordinates(study, ax=None):
         ax.plot(*zip(*points), color=colour.to_rgba(100*t.value) if done else '.8', lw=1.4 if done else .7, zorder=2 if done else 1)
     for k, (name, d) in enumerate(options.items()):
         ax.axvline(k, color='.3', lw=.8, zorder=3)
-        for value in d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high): ax.annotate(short(value), (k, place_on_axis(d, value)), (4, 0), textcoords='offset points', fontsize=8, va='center', bbox=dict(fc='w', ec='none', alpha=.7, pad=.5), zorder=4)
+        for value in d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high):
+            ax.annotate(short(value), (k, place_on_axis(d, value)), (4, 0), textcoords='offset points', fontsize=8, va='center', bbox=dict(fc='w', ec='none', alpha=.7, pad=.5), zorder=4)
     ax.set_xticks(range(len(options)), [f'{name}\n(log)' if getattr(d, 'log', False) else name for name, d in options.items()])
     ax.set(yticks=[], ylim=(-.07, 1.07), xlim=(-.2, len(options) - .6)); ax.grid(False); sns.despine(ax=ax, left=True, bottom=True)
     ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
     return ax
 
-# %% ../nbs/11_studies.ipynb #54796c4b
+# %% ../nbs/11_studies.ipynb #18760447
 def slices(study, axes=None): # axes: as many as options
     "Validation accuracy against each option that was drawn."
     options = axes_of(study)
     axes = plt.subplots(1, len(options), figsize=(1 + 2.1*len(options), 2.6), sharey=True, squeeze=False)[1][0] if axes is None else axes
     trials = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
+    values = [100*t.value for t in trials if t.state == TrialState.COMPLETE] or [100*t.value for t in trials] or [0.]
+    low = min(values) - max(2*(max(values) - min(values)), .1)   # pruned trials stopped much lower: these lie on the lower edge
     for ax, (name, d) in zip(axes, options.items()):
-        for state, how in (TrialState.PRUNED, dict(color='.6', marker='x', s=14, lw=.8, label='pruned, where it stopped')), (TrialState.COMPLETE, dict(color='C0', s=16, label='complete')):
+        for state, how in (TrialState.PRUNED, dict(color='.6', marker='x', s=14, lw=.8, label='pruned, where it stopped;\nfar below on the lower edge')), (TrialState.COMPLETE, dict(color='C0', s=16, label='complete')):
             kept = [t for t in trials if t.state == state and name in t.params]
-            ax.scatter([place_on_axis(d, t.params[name]) for t in kept], [100*t.value for t in kept], **how)
+            ax.scatter([place_on_axis(d, t.params[name]) for t in kept], [max(100*t.value, low) for t in kept], clip_on=False, **how)
         marks = d.choices if isinstance(d, CategoricalDistribution) else (d.low, math.sqrt(d.low*d.high) if d.log else (d.low + d.high)/2, d.high)
         ax.set(xlabel=name + ' (log)'*bool(getattr(d, 'log', False)), xlim=(-.08, 1.08)); ax.set_xticks([place_on_axis(d, mark) for mark in marks], [short(mark) for mark in marks])
+    axes[0].set_ylim(low, max(values) + .05*(max(values) - low))
     axes[0].set_ylabel('validation accuracy, %'); axes[-1].legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.02, 1))
     return axes
 
-def short(value) -> str: return f'{value:.3g}' if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-
-# %% ../nbs/11_studies.ipynb #63a1f204
+# %% ../nbs/11_studies.ipynb #313cad16
 def importances(study, ax=None):
     "How much of what sets good trials apart each option explains (PED-ANOVA, Watanabe and others 2023, as Optuna computes it)."
     if counts(study)['complete'] < 2: raise StudyError('importances need two complete trials at least')
@@ -672,7 +676,7 @@ def importances(study, ax=None):
     ax.set(xlabel='importance, share of the whole', ylabel='')
     return ax
 
-# %% ../nbs/11_studies.ipynb #f939f10a
+# %% ../nbs/11_studies.ipynb #e866eaa8
 def report(study, folder) -> list: # the files
     "Write a study's figures as PNG into a folder."
     found = []
@@ -684,7 +688,7 @@ def report(study, folder) -> list: # the files
         found.append(atomic_write(Path(folder)/f'{draw_it.__name__}.png', image.getvalue()))
     return found
 
-# %% ../nbs/11_studies.ipynb #4ff66284
+# %% ../nbs/11_studies.ipynb #1413f199
 @dataclass
 class Options:
     "tt_sweep: search for hyper-parameters. The same command goes on with a study after an interruption."
@@ -700,7 +704,7 @@ class Options:
     report: bool = option(False, 'list the best trials and draw figures into the folder')
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study that is published; its trials go beside it, into a folder of its name')
 
-# %% ../nbs/11_studies.ipynb #1b80be82
+# %% ../nbs/11_studies.ipynb #8e190e05
 def run_workers(space: Space, argv: list, n_jobs: int, folder: Path, where: str, patience: float):
     "A study by several processes; each runs this command as a worker."
     study = open_study(space, where, folder, patience).study
@@ -725,7 +729,7 @@ def die_with_parent(): # in a thread: the pipe ends when the parent does, howeve
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/11_studies.ipynb #006c15d1
+# %% ../nbs/11_studies.ipynb #fbdbf224
 def summary(study, space: Space, argv=()) -> dict: # argv: of the command
     "What is published of a study."
     found, now = records(study), counts(study)
@@ -743,7 +747,7 @@ def publish(study, space: Space, path, argv=(), **more): # more: facts for the s
     atomic_write(path.with_suffix('')/f'{study.study_name}.jsonl', ''.join(json.dumps(r) + '\n' for r in records(study)))
     with open(path, 'a') as f: f.write(json.dumps(summary(study, space, argv) | more) + '\n')
 
-# %% ../nbs/11_studies.ipynb #55b323ae
+# %% ../nbs/11_studies.ipynb #f6107ae5
 def closing(study, space: Space, folder: Path) -> str:
     "What a study says at its end."
     now = counts(study)
@@ -753,7 +757,7 @@ def closing(study, space: Space, folder: Path) -> str:
         rows += [('best', f'trial {best.number}, validation {best.value:.2%}, test {best.user_attrs["record"]["test_accuracy"]:.2%}: ' + ', '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}' for name, value in best.params.items()))]
     return '\n'.join(f'  {key:<8} {value}' for key, value in [*rows, ('files', f'{folder}/: ' + ', '.join(sorted(path.name for path in folder.iterdir() if path.suffix != '.claim')))])
 
-# %% ../nbs/11_studies.ipynb #c4cac053
+# %% ../nbs/11_studies.ipynb #1281584c
 def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for a mistake, 130 or 143 for an interruption
     "tt_sweep: search for hyper-parameters."
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -789,11 +793,11 @@ def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for 
 
 class Terminated(KeyboardInterrupt): "SIGTERM."
 
-# %% ../nbs/11_studies.ipynb #2597dbc4
+# %% ../nbs/11_studies.ipynb #57f8f509
 def table(study, count: int = 10) -> str:
     "The best trials, for people."
     found = frame(study).sort_values('validation_accuracy', ascending=False).head(count)
     return found.drop(columns=[c for c in ('study', 'started', 'finished', 'error', 'losses') if c in found]).to_string(index=False, float_format='{:.4g}'.format)
 
-# %% ../nbs/11_studies.ipynb #93040fc2
+# %% ../nbs/11_studies.ipynb #795450f1
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
