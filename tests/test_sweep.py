@@ -171,7 +171,7 @@ def link(path):
 def test_a_crash_is_recorded(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path/'space.py').write_text('''
-name, trials, batch, pruner = 'test', 4, 2, 'none'
+name, trials, batch, pruner = 'test', 4, 1, 'none'
 common = dict(dataset='digits', width=.1, epochs=1, loader='resident', device='cpu')
 def search(trial):
     lr = trial.suggest_float('lr', .01, .1)

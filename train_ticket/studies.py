@@ -11,7 +11,7 @@ __all__ = ['OWN', 'SAMPLERS', 'PRUNERS', 'KEYS', 'BROKEN', 'BEAT', 'SILENCE', 'L
            'place_on_axis', 'short', 'axes_of', 'parallel_coordinates', 'slices', 'importances', 'report', 'Options',
            'run_workers', 'die_with_parent', 'summary', 'publish', 'closing', 'main', 'Terminated', 'table']
 
-# %% ../nbs/11_studies.ipynb #853178ea
+# %% ../nbs/11_studies.ipynb #3a4b9bb3
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -41,12 +41,12 @@ from .train import Config, ConfigError, check_config, fit, hardware, make_parser
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/11_studies.ipynb #b92039ba
+# %% ../nbs/11_studies.ipynb #a1d0b16d
 optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line a trial would tear the progress bar
 
 class StudyError(ValueError): "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 
-# %% ../nbs/11_studies.ipynb #dc42365a
+# %% ../nbs/11_studies.ipynb #16836138
 @dataclass(frozen=True)
 class Space:
     "What a study searches, and how."
@@ -63,7 +63,7 @@ class Space:
     @property
     def config(self) -> Config: return Config(**self.common) # not checked: what is drawn is still missing
 
-# %% ../nbs/11_studies.ipynb #4aafcda7
+# %% ../nbs/11_studies.ipynb #3a951394
 OWN = 'name', 'runs', 'resume', 'record'   # options that a study gives its runs itself
 
 def typed(name: str, value, kind: str): # value of the type of `Config`'s option; kind: for the message
@@ -80,7 +80,7 @@ def typed(name: str, value, kind: str): # value of the type of `Config`'s option
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool): raise StudyError(f'{kind} {name} takes a value of type {wanted.__name__}, not {value!r}')
     return value
 
-# %% ../nbs/11_studies.ipynb #0f9b215f
+# %% ../nbs/11_studies.ipynb #b4c611ba
 def distribution(name: str, given): # → Optuna's distribution; given: a range or choices
     "What an option is drawn from; a `StudyError` that says what is wrong with it."
     where = f'search {name}'
@@ -97,7 +97,7 @@ def distribution(name: str, given): # → Optuna's distribution; given: a range 
     try: return (IntDistribution if isinstance(low, int) else FloatDistribution)(low, high, **how)
     except (ValueError, TypeError) as error: raise StudyError(f'{where}: {error}') from error
 
-# %% ../nbs/11_studies.ipynb #93f06713
+# %% ../nbs/11_studies.ipynb #a980197c
 def draw(space: Space, trial) -> dict: # option → value
     "The options of a trial: drawn, or read again where it has drawn them before."
     if callable(space.search): return {name: typed(name, value, 'search(trial)') for name, value in space.search(trial).items()}
@@ -107,7 +107,7 @@ def suggest(trial, name: str, d): # the value; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return trial.suggest_categorical(name, d.choices)
     return (trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float)(name, d.low, d.high, step=d.step, log=d.log)
 
-# %% ../nbs/11_studies.ipynb #23c791f0
+# %% ../nbs/11_studies.ipynb #35ba2615
 def cma_es(**options):
     import cmaes   # a package of its own: pip install cmaes
     return optuna.samplers.CmaEsSampler(**options)
@@ -121,7 +121,7 @@ def by_name(registry: dict, given, kind: str) -> tuple: # its entry and further 
     try: return pick(registry, name, kind), options
     except ValueError as error: raise StudyError(str(error)) from None
 
-# %% ../nbs/11_studies.ipynb #879c577c
+# %% ../nbs/11_studies.ipynb #1fad89d6
 def make_sampler(space: Space, number: int): # of the trial
     "Optuna's sampler for one trial."
     kind, options = by_name(SAMPLERS, space.sampler, 'sampler')
@@ -138,7 +138,7 @@ def make_pruner(space: Space):
     try: return kind(**options)
     except (TypeError, ValueError) as error: raise StudyError(f'pruner {space.pruner}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #f13a3808
+# %% ../nbs/11_studies.ipynb #5ace84d6
 def grid(space: Space) -> list: # of dicts, option → value
     "Every combination; a `StudyError` where a range has no steps."
     if callable(space.search): raise StudyError('the grid sampler needs a table of what to search, not a function')
@@ -149,7 +149,7 @@ def grid(space: Space) -> list: # of dicts, option → value
     if math.prod(map(len, values.values())) > 10**6: raise StudyError('the grid has more than a million points: leave something out, or take another sampler')
     return [dict(zip(values, point)) for point in product(*values.values())]
 
-# %% ../nbs/11_studies.ipynb #b6fed217
+# %% ../nbs/11_studies.ipynb #884e1be0
 KEYS = 'name', 'trials', 'sampler', 'pruner', 'batch', 'seed', 'common', 'search', 'model', 'dataset'
 
 def make_space(given: dict) -> Space: # given: as a file has it
@@ -165,7 +165,7 @@ def make_space(given: dict) -> Space: # given: as a file has it
         search = {name: distribution(name, value) for name, value in search.items()}
     return check_space(Space(**given | dict(common=common, search=search)))
 
-# %% ../nbs/11_studies.ipynb #36826e5c
+# %% ../nbs/11_studies.ipynb #867048e3
 def check_space(space: Space) -> Space:
     if not isinstance(space.name, str) or Path(space.name).name != space.name or space.name.startswith('.') or not space.name: raise StudyError(f'name {space.name!r} is no name for a folder')
     for key, what in dict(batch='the number of tickets trained at once', trials='the number of trials of the whole study').items():
@@ -186,7 +186,7 @@ def _possible(space, drawn, complaint, **fixed): # a `StudyError` where none of 
         except ConfigError as error: said = error
     raise StudyError(f'{complaint}: {plain(said)}')
 
-# %% ../nbs/11_studies.ipynb #ffa08e23
+# %% ../nbs/11_studies.ipynb #82241f25
 def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → value
     "What random draws give; a `StudyError` where there is none to be had."
     study, found, said = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), [], None
@@ -205,7 +205,7 @@ def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
         except Exception: pass
     return {name: distribution_to_json(d) for trial in study.trials for name, d in sorted(trial.distributions.items())}
 
-# %% ../nbs/11_studies.ipynb #0ff5c798
+# %% ../nbs/11_studies.ipynb #3a8e7d4f
 def read_space(path) -> Space: # path: of a .toml or .py file
     "The space that a file describes; a `StudyError` that names file and mistake."
     path = Path(path)
@@ -218,7 +218,7 @@ def read_space(path) -> Space: # path: of a .toml or .py file
     except (StudyError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error: raise StudyError(f'{path}: {error}') from error
     except Exception as error: raise StudyError(f'{path}: {type(error).__name__}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #6795e586
+# %% ../nbs/11_studies.ipynb #1fd679b4
 def storage_file(where: str) -> Path | None: # None: a server
     "The file of a storage; a `StudyError` where it is none that lasts."
     if where.startswith('journal:'): return Path(where.removeprefix('journal:')).absolute()   # Optuna's lock of a relative path would outlive a killed process
@@ -230,7 +230,7 @@ def shown(where: str) -> str: # without user and password
     head, at, tail = where.rpartition('@')
     return f'{head.split("://")[0]}://…@{tail}' if at and not storage_file(where) else where
 
-# %% ../nbs/11_studies.ipynb #b6758af5
+# %% ../nbs/11_studies.ipynb #c1b56857
 def open_storage(where: str, patience: float = 30.): # patience: seconds to wait where it is locked
     "Optuna's storage. A line of a journal that a kill has cut short is removed."
     path = storage_file(where)
@@ -244,7 +244,7 @@ def open_storage(where: str, patience: float = 30.): # patience: seconds to wait
         finally: lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
-# %% ../nbs/11_studies.ipynb #a90fe25a
+# %% ../nbs/11_studies.ipynb #dca870dd
 BROKEN = SQLAlchemyError, optuna.exceptions.StorageInternalError, Timeout   # what a storage throws: no trial's fault
 
 @contextmanager
@@ -255,7 +255,7 @@ def told(where: str): # what a storage throws → a `StudyError`
         if isinstance(error, Timeout) or 'locked' in said: raise StudyError(f'the storage {shown(where)} is locked by another program: end that, or give it time, and run the same command again; nothing recorded is lost') from error
         raise StudyError(f'the storage {shown(where)}: {said[:200]}') from error
 
-# %% ../nbs/11_studies.ipynb #26e7e400
+# %% ../nbs/11_studies.ipynb #52fa4769
 def open_study(
     space: Space,
     where: str, # The storage
@@ -274,7 +274,7 @@ def open_study(
         except (ValueError, KeyError, RuntimeError) as error: raise StudyError(f'the storage {shown(where)} can\'t be read: {plain(error)[:200]}') from error
     return SimpleNamespace(study=study, where=where, lock=lock, exclusive=bool(file))
 
-# %% ../nbs/11_studies.ipynb #470e63f2
+# %% ../nbs/11_studies.ipynb #e6d0db5d
 def same_space(study, space: Space, where: str):
     "Note the space in a new study; a `StudyError` where an old one is of another."
     ours = json.loads(json.dumps(dict(common=space.common, search=drawn_from(space), **{key: str(value) for key in ('model', 'dataset') if (value := getattr(space, key)) is not None})))
@@ -287,7 +287,7 @@ def same_space(study, space: Space, where: str):
         differs = sorted(key for key in {*a, *b} if a.get(key, ...) != b.get(key, ...)) if isinstance(a, dict) and isinstance(b, dict) else []
         raise StudyError(f'the storage {shown(where)} holds the study {space.name!r} of another space ({" ".join([part, *differs[:3]])} differs): choose another --name, or go on with the file it was begun with')
 
-# %% ../nbs/11_studies.ipynb #b5e524e9
+# %% ../nbs/11_studies.ipynb #257e8286
 BEAT, SILENCE = 15., 120.   # seconds: between two signs of life; after which a worker on another host is taken for dead
 LOSSES = 5                  # as many workers may die of a trial
 ENDED = set()               # workers of this process that are no more, if the storage has heard of it or not
@@ -298,7 +298,7 @@ def alive(about: dict) -> bool: # about: a worker as it has described itself
     try: process = psutil.Process(about['pid']); return abs(process.create_time() - about['began']) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error: return False
 
-# %% ../nbs/11_studies.ipynb #5100e728
+# %% ../nbs/11_studies.ipynb #1904d55c
 class Worker:
     "One process's part in a study. As a context it beats, and lets go at the end of what it hasn't finished."
     def __init__(self,
@@ -308,7 +308,7 @@ class Worker:
         changed = lambda: None, # Called when something has been recorded
     ):
         self.space, self.study, self.where, self.lock, self.exclusive, self.folder, self.changed = space, opened.study, opened.where, opened.lock, opened.exclusive, folder, changed
-        self.datasets, self.name, self.held, self.over = {}, f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}', [], threading.Event()
+        self.datasets, self.name, self.over = {}, f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}', threading.Event()
     @contextmanager
     def locked(self):
         with told(self.where), self.lock: yield
@@ -328,7 +328,8 @@ class Worker:
         self.over.set(); self.beating.join(1); ENDED.add(self.name)
         try:
             with self.locked():
-                for task in self.held: task.done or self.finished(task) or task.trial.set_user_attr('worker', '')
+                for t in self.trials():
+                    if t.state == TrialState.RUNNING and t.user_attrs.get('worker') == self.name: optuna.trial.Trial(self.study, t._trial_id).set_user_attr('worker', '')
             self.beat(seen=0)
         except StudyError: pass   # whoever takes the trials over finds this process gone
         shutil.rmtree(self.folder/f'.{self.name}', ignore_errors=True)
@@ -338,7 +339,7 @@ class Worker:
             if (about := known.get(f'worker {left.name[1:]}')) and not alive(about): shutil.rmtree(left, ignore_errors=True)
     def finished(self, task) -> bool: return self.study.get_trials(deepcopy=False)[task.trial.number].state.is_finished() # perhaps by another worker, who took this one for dead
 
-# %% ../nbs/11_studies.ipynb #294774c6
+# %% ../nbs/11_studies.ipynb #a61ee438
 @patch
 def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attributes, workers among them
     "Is a running trial without anybody who trains it?"
@@ -349,18 +350,17 @@ def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attribu
     return not (owner and (about := known.get(f'worker {owner}')) and about['seen'] and alive(about))
 
 @patch
-def claim(self: Worker, count: int) -> list: # of tasks: trial, options, losses …
+def claim(self: Worker, count: int) -> list | None: # of tasks: trial, options, losses …; None: nothing is left to take
     "Take up to `count` trials, those of dead workers first."
     with self.locked():
         trials, known = self.trials(), self.study.user_attrs
-        tasks = [self.adopt(t) for t in [t for t in trials if t.state == TrialState.RUNNING and self.lost(t, known)][:count]]
+        tasks = [task for t in [t for t in trials if t.state == TrialState.RUNNING and self.lost(t, known)][:count] if (task := self.adopt(t))]
         started = sum(t.state != TrialState.WAITING for t in trials)
-        while len(tasks) < count and started < self.space.trials: tasks.append(self.ask(started)); started += 1
-    self.held = [task for task in tasks if task]
-    if self.held and not self.exclusive: self.agree()
-    return self.held
+        while len(tasks) < count and started < self.space.trials: tasks += filter(None, [self.ask(started)]); started += 1
+    if not tasks: return None
+    return tasks if self.exclusive else self.agree(tasks)
 
-# %% ../nbs/11_studies.ipynb #cfdb2f97
+# %% ../nbs/11_studies.ipynb #03b0239d
 @patch
 def ask(self: Worker, number: int): # a task, or None where it crashed at once
     "A new trial."
@@ -372,7 +372,7 @@ def ask(self: Worker, number: int): # a task, or None where it crashed at once
 @patch
 def adopt(self: Worker, trial): # a task, or None where it is given up
     "Go on with the trial of a worker that is no more."
-    self.study.sampler, losses = make_sampler(self.space, trial.number), trial.user_attrs.get('losses', 0) + (trial.user_attrs.get('worker') != '')
+    self.study.sampler, losses = make_sampler(self.space, trial.number), trial.user_attrs.get('losses', 0) + bool(trial.user_attrs.get('worker'))
     ours = optuna.trial.Trial(self.study, trial._trial_id)
     ours.set_user_attr('worker', self.name); ours.set_user_attr('losses', losses)
     if losses < LOSSES: return self.task(ours, losses, set(trial.intermediate_values))
@@ -385,19 +385,19 @@ def task(self: Worker, trial, losses: int = 0, reported=()):
     except Exception as error: return self.fail(SimpleNamespace(trial=trial, done=False), error)
 
 @patch
-def agree(self: Worker, wait: float = .3): # seconds in which another host's signature would show
+def agree(self: Worker, tasks: list, wait: float = .3) -> list: # those that stay; wait: seconds in which another host's signature would show
     "Withdraw where another host was quicker."
     time.sleep(wait)
     with self.locked():
         trials = self.trials()
-        for task in self.held:
+        for task in tasks:
             now = next(t for t in trials if t.number == task.trial.number)
             task.done = now.user_attrs.get('worker') != self.name
             if task.done or sum(t.number < now.number and t.state != TrialState.WAITING for t in trials) < self.space.trials: continue
             task.trial.set_user_attr('surplus', True); self.study.tell(task.trial, state=TrialState.FAIL); task.done = True
-    self.held = [task for task in self.held if not task.done]
+    return [task for task in tasks if not task.done]
 
-# %% ../nbs/11_studies.ipynb #1ddf0033
+# %% ../nbs/11_studies.ipynb #a0a8c14d
 @patch
 def fail(self: Worker, task, error):
     "Record a crash, and go on."
@@ -435,7 +435,7 @@ def epoch_over(self: Worker, tasks: list, epoch: int, last: bool, accuracies, in
     if pruned: self.record()
     return [index for index in indices if tasks[index].done]
 
-# %% ../nbs/11_studies.ipynb #77d144e6
+# %% ../nbs/11_studies.ipynb #fe39b791
 def records(study) -> list: # of dicts, in the order of their numbers
     "What there is to say of each finished trial."
     states = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
@@ -455,7 +455,7 @@ def frame(study) -> pd.DataFrame: # a row a finished trial
     "The records of a study, with a column for each option that was drawn."
     return pd.DataFrame([{key: value for key, value in r.items() if key not in ('params', 'history')} | r['params'] | dict(epochs_trained=len(r['history'])) for r in records(study)])
 
-# %% ../nbs/11_studies.ipynb #f3c654ca
+# %% ../nbs/11_studies.ipynb #5addeb24
 def free_memory(device: str) -> int: # bytes
     "What can still be had, within the limits of a container."
     if device == 'cuda': return torch.cuda.mem_get_info()[0]
@@ -475,7 +475,7 @@ def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
         raise ConfigError(f'one ticket of {"this network" if model else f"{config.arch} at --width {config.width:g}"} does not fit in memory: it takes about {need/1e9:,.1f} GB, and {free/1e9:,.1f} GB are free; a smaller --width would fit')
     return int(free//need) if need else sys.maxsize
 
-# %% ../nbs/11_studies.ipynb #6909f7df
+# %% ../nbs/11_studies.ipynb #5f9fe3a6
 @patch
 def data(self: Worker, config: Config): # kept for the next batch
     "The data set of a configuration."
@@ -500,7 +500,7 @@ def stacks(self: Worker, tasks: list): # yields (tasks, their common configurati
     for (common, _), (room, group) in groups.items():
         for start in range(0, len(group), room): yield group[start:start + room], common
 
-# %% ../nbs/11_studies.ipynb #4d54a75b
+# %% ../nbs/11_studies.ipynb #7d8d829f
 @patch
 def train(self: Worker, tasks: list):
     "Train a batch, and tell what became of each."
@@ -526,7 +526,7 @@ def train_stacked(self: Worker, tasks: list, common: Config):
         if not task.done: self.finish(task, result | dict(stack=len(tasks)), result['ticket'])
     self.record()
 
-# %% ../nbs/11_studies.ipynb #5aaae756
+# %% ../nbs/11_studies.ipynb #b63ac87e
 @patch
 def train_alone(self: Worker, tasks: list, _=None): # a list of one
     task, before = tasks[0], time.perf_counter()
@@ -546,7 +546,7 @@ def train_alone(self: Worker, tasks: list, _=None): # a list of one
     self.finish(task, result | dict(stack=1), ticket)
     self.record()
 
-# %% ../nbs/11_studies.ipynb #2cc10e22
+# %% ../nbs/11_studies.ipynb #9ebc6a51
 def counts(study) -> dict: # complete, pruned, failed, running, and the best validation accuracy so far or None
     trials = [t for t in study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
     of = lambda state: sum(t.state == state for t in trials)
@@ -563,7 +563,7 @@ def show(bar, study):
     bar.set_postfix(best='–' if now['best'] is None else f'{now["best"]:.2%}', pruned=now['pruned'], **dict(failed=now['failed']) if now['failed'] else {}, refresh=False)
     bar.update(done - bar.n)
 
-# %% ../nbs/11_studies.ipynb #d26aa42f
+# %% ../nbs/11_studies.ipynb #0e154497
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
@@ -580,7 +580,7 @@ def run_study(
     with make_bar(space, opened.study, **{} if progress else dict(disable=True)) as bar, Worker(space, opened, folder, lambda: show(bar, opened.study)) as worker:
         worker.check_common()
         worker.record()
-        while tasks := worker.claim(space.batch): worker.train(tasks)
+        while (tasks := worker.claim(space.batch)) is not None: worker.train(tasks)
         worker.record()
     return opened.study
 
@@ -603,7 +603,7 @@ def _checked(space, options):
     try: return check_config(replace(space.config, **options))
     except ConfigError: return None
 
-# %% ../nbs/11_studies.ipynb #824d04f6
+# %% ../nbs/11_studies.ipynb #ecdc6ea3
 def from_records(found: list, search: dict): # search: option → distribution as JSON, as `drawn_from` gives it
     "A study in memory, made of records."
     states = dict(complete=TrialState.COMPLETE, pruned=TrialState.PRUNED, failed=TrialState.FAIL)
@@ -614,7 +614,7 @@ def from_records(found: list, search: dict): # search: option → distribution a
                                                   intermediate_values=dict(enumerate(r['history'], 1)), user_attrs=dict(record=facts) | {key: r[key] for key in ('losses', 'error') if key in r}))
     return study
 
-# %% ../nbs/11_studies.ipynb #852d5b88
+# %% ../nbs/11_studies.ipynb #328c76d8
 def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return d.choices.index(value)/max(len(d.choices) - 1, 1)
     low, high, value = (math.log(v) if d.log else v for v in (d.low, d.high, value))
@@ -626,7 +626,7 @@ def axes_of(study) -> dict: # option → distribution
     "Every option that a finished trial has drawn."
     return {name: d for t in study.get_trials(deepcopy=False) if t.state.is_finished() for name, d in t.distributions.items()}
 
-# %% ../nbs/11_studies.ipynb #4ac8eaf8
+# %% ../nbs/11_studies.ipynb #78c6c99e
 def parallel_coordinates(study, ax=None):
     "A line a trial through what it has drawn: complete ones in the colour of their validation accuracy, pruned ones in grey."
     ax, options = ax or plt.subplots(figsize=(6.4, 2.8))[1], axes_of(study)
@@ -641,12 +641,12 @@ def parallel_coordinates(study, ax=None):
         ax.axvline(k, color='.3', lw=.8, zorder=3)
         for value in d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high):
             ax.annotate(short(value), (k, place_on_axis(d, value)), (4, 0), textcoords='offset points', fontsize=8, va='center', bbox=dict(fc='w', ec='none', alpha=.7, pad=.5), zorder=4)
-    ax.set_xticks(range(len(options)), [f'{name}\n(log)' if getattr(d, 'log', False) else name for name, d in options.items()])
+    ax.set_xticks(range(len(options)), [f'{name}\n(log)' if getattr(d, 'log', False) else name for name, d in options.items()], fontsize=9)
     ax.set(yticks=[], ylim=(-.07, 1.07), xlim=(-.2, len(options) - .6)); ax.grid(False); sns.despine(ax=ax, left=True, bottom=True)
     ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
     return ax
 
-# %% ../nbs/11_studies.ipynb #18760447
+# %% ../nbs/11_studies.ipynb #8c2701e9
 def slices(study, axes=None): # axes: as many as options
     "Validation accuracy against each option that was drawn."
     options = axes_of(study)
@@ -664,7 +664,7 @@ def slices(study, axes=None): # axes: as many as options
     axes[0].set_ylabel('validation accuracy, %'); axes[-1].legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.02, 1))
     return axes
 
-# %% ../nbs/11_studies.ipynb #313cad16
+# %% ../nbs/11_studies.ipynb #bcb21e51
 def importances(study, ax=None):
     "How much of what sets good trials apart each option explains (PED-ANOVA, Watanabe and others 2023, as Optuna computes it)."
     if counts(study)['complete'] < 2: raise StudyError('importances need two complete trials at least')
@@ -676,7 +676,7 @@ def importances(study, ax=None):
     ax.set(xlabel='importance, share of the whole', ylabel='')
     return ax
 
-# %% ../nbs/11_studies.ipynb #e866eaa8
+# %% ../nbs/11_studies.ipynb #ad193656
 def report(study, folder) -> list: # the files
     "Write a study's figures as PNG into a folder."
     found = []
@@ -688,7 +688,7 @@ def report(study, folder) -> list: # the files
         found.append(atomic_write(Path(folder)/f'{draw_it.__name__}.png', image.getvalue()))
     return found
 
-# %% ../nbs/11_studies.ipynb #1413f199
+# %% ../nbs/11_studies.ipynb #d6511211
 @dataclass
 class Options:
     "tt_sweep: search for hyper-parameters. The same command goes on with a study after an interruption."
@@ -704,7 +704,7 @@ class Options:
     report: bool = option(False, 'list the best trials and draw figures into the folder')
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study that is published; its trials go beside it, into a folder of its name')
 
-# %% ../nbs/11_studies.ipynb #8e190e05
+# %% ../nbs/11_studies.ipynb #fce62efd
 def run_workers(space: Space, argv: list, n_jobs: int, folder: Path, where: str, patience: float):
     "A study by several processes; each runs this command as a worker."
     study = open_study(space, where, folder, patience).study
@@ -729,7 +729,7 @@ def die_with_parent(): # in a thread: the pipe ends when the parent does, howeve
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/11_studies.ipynb #fbdbf224
+# %% ../nbs/11_studies.ipynb #c4ea265c
 def summary(study, space: Space, argv=()) -> dict: # argv: of the command
     "What is published of a study."
     found, now = records(study), counts(study)
@@ -747,7 +747,7 @@ def publish(study, space: Space, path, argv=(), **more): # more: facts for the s
     atomic_write(path.with_suffix('')/f'{study.study_name}.jsonl', ''.join(json.dumps(r) + '\n' for r in records(study)))
     with open(path, 'a') as f: f.write(json.dumps(summary(study, space, argv) | more) + '\n')
 
-# %% ../nbs/11_studies.ipynb #f6107ae5
+# %% ../nbs/11_studies.ipynb #628597cb
 def closing(study, space: Space, folder: Path) -> str:
     "What a study says at its end."
     now = counts(study)
@@ -757,7 +757,7 @@ def closing(study, space: Space, folder: Path) -> str:
         rows += [('best', f'trial {best.number}, validation {best.value:.2%}, test {best.user_attrs["record"]["test_accuracy"]:.2%}: ' + ', '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}' for name, value in best.params.items()))]
     return '\n'.join(f'  {key:<8} {value}' for key, value in [*rows, ('files', f'{folder}/: ' + ', '.join(sorted(path.name for path in folder.iterdir() if path.suffix != '.claim')))])
 
-# %% ../nbs/11_studies.ipynb #1281584c
+# %% ../nbs/11_studies.ipynb #a199659c
 def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for a mistake, 130 or 143 for an interruption
     "tt_sweep: search for hyper-parameters."
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -793,11 +793,11 @@ def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for 
 
 class Terminated(KeyboardInterrupt): "SIGTERM."
 
-# %% ../nbs/11_studies.ipynb #57f8f509
+# %% ../nbs/11_studies.ipynb #da2ed06b
 def table(study, count: int = 10) -> str:
     "The best trials, for people."
     found = frame(study).sort_values('validation_accuracy', ascending=False).head(count)
     return found.drop(columns=[c for c in ('study', 'started', 'finished', 'error', 'losses') if c in found]).to_string(index=False, float_format='{:.4g}'.format)
 
-# %% ../nbs/11_studies.ipynb #795450f1
+# %% ../nbs/11_studies.ipynb #7d88d368
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
