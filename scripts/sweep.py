@@ -5,6 +5,7 @@
 
 Each network of the scaling law is one line of results/scaling.jsonl, written as soon as its stack is trained: start the command again and it goes on."""
 import argparse, json, math, statistics, sys
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,13 +14,13 @@ from torch import nn
 from train_ticket.data import load_dataset
 from train_ticket.models import build
 from train_ticket.sweep import train_stack
-from train_ticket.ticket import entropy
-from train_ticket.train import Config, hardware, versions
+from train_ticket.ticket import accuracy, entropy
+from train_ticket.train import Config, hardware, test_batches, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT/'results/scaling.jsonl'
 EPOCHS, HIDDEN, TUNED = 5, 128, (.125, .5, 2.)   # widths at which the learning rate is looked for
-RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008))
+RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008, .016, .032))
 SETTINGS = dict(ticket={}, twin=dict(gate='none'))
 
 
@@ -70,6 +71,18 @@ def lenet5():
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
 
 
+def rounded(state: dict, bits: int) -> dict:
+    "Each row of weights to the nearest of 2^bits - 1 equidistant values, symmetric about 0; biases stay as they are."
+    steps, out = 2**(bits - 1) - 1, dict(state)
+    for name, value in state.items():
+        if not name.endswith('weight'): continue
+        unit = value.flatten(1).abs().amax(1).clamp(min=1e-30).div(steps).view(-1, *[1]*(value.dim() - 1))
+        out[name] = (value/unit).round()*unit
+    return out
+
+def with_state(model: nn.Module, state: dict) -> nn.Module: model = deepcopy(model).eval(); model.load_state_dict(state); return model
+
+
 def train_point(study: str, point: dict, variants: list):
     "Train one point's stack, less what is there already, and add a line a network."
     key = lambda r: tuple(r.get(name) for name in ('kind', 'arch', 'width', 'depth', 'images', 'lr', 'keep', 'seed'))
@@ -82,15 +95,15 @@ def train_point(study: str, point: dict, variants: list):
     if point['images']: dataset, epochs = replace(dataset, train=dataset.train[:point['images']]), round(EPOCHS*whole/point['images'])
     config = Config(dataset='mnist', loader='resident', device='cpu', epochs=epochs, data_seed=0, batch_size=256, **SETTINGS[point['kind']])
     model = tower(point['width'], point['depth']) if point['arch'] == 'tower' else build(point['arch'], point['width'])
-    with open(RESULTS, 'a') as file:
-        for r in train_stack(config, variants, model, dataset):
-            ticket = r.pop('ticket')
-            matrices = sum(m.weight.numel() for m in model.modules() if hasattr(m, 'weight'))
-            line = dict(study=study, **point) | {k: v for k, v in r.items() if k != 'pruned'} | dict(weights=matrices)
-            if ticket: line |= dict(bits=sum(mask.size*entropy(float(mask.mean())) for mask in ticket.masks.values()))
-            line |= dict(command=f'python scripts/sweep.py {study}', hardware=hardware('cpu'), versions={k: v for k, v in versions().items() if k in ('python', 'torch', 'numpy')},
-                         finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
-            file.write(json.dumps(line) + '\n')
+    tested, lines = list(test_batches(dataset)), []
+    about = dict(command=f'python scripts/sweep.py {study}', hardware=hardware('cpu'), versions={k: v for k, v in versions().items() if k in ('python', 'torch', 'numpy')})
+    for r in train_stack(config, variants, model, dataset):
+        ticket, state, _ = r.pop('ticket'), r.pop('state'), r.pop('pruned')
+        line = dict(study=study, **point) | r | dict(weights=sum(p.numel() for name, p in model.named_parameters() if name.endswith('weight')))
+        if ticket: line |= dict(bits=sum(mask.size*entropy(float(mask.mean())) for mask in ticket.masks.values()))
+        else: line |= dict(rounded={bits: accuracy(with_state(model, rounded(state, bits)), tested)['accuracy'] for bits in (8, 4, 3)})
+        lines.append(json.dumps(line | about | dict(finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))) + '\n')
+    with open(RESULTS, 'a') as file: file.write(''.join(lines))
 
 
 def main():

@@ -6,7 +6,7 @@
 __all__ = ['VARIES', 'POINTWISE', 'STACK_SOURCE', 'BLOCK', 'vary', 'in_sequence', 'stacked_forward', 'stack_library', 'Stack',
            'started', 'DenseStack', 'stacked_accuracy', 'stack_ticket', 'train_stack']
 
-# %% ../nbs/11_sweep.ipynb #faa8cfb0
+# %% ../nbs/11_sweep.ipynb #1646b35d
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +28,7 @@ from .prng import weights
 from .ticket import Ticket, from_model
 from .train import Config, ConfigError, check_config, config_gate, describe_run, learning_rate, make_loaders, model_options, sized, stops_early
 
-# %% ../nbs/11_sweep.ipynb #47ecc293
+# %% ../nbs/11_sweep.ipynb #2496c783
 VARIES = 'seed', 'lr', 'weight_decay', 'beta_start', 'beta_end', 'straight', 'score_std', 'keep', 'ramp'
 
 def vary(
@@ -47,7 +47,7 @@ def vary(
     if first.scope == 'layer': raise ConfigError('--scope layer: a stack ranks scores over the whole network; train these one by one')
     return configs
 
-# %% ../nbs/11_sweep.ipynb #a210f631
+# %% ../nbs/11_sweep.ipynb #709c6445
 POINTWISE = nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.Identity, nn.MaxPool2d, nn.AvgPool2d   # take any number of channels
 
 def in_sequence(network: nn.Module, prefix: str = ''): # (name, module), or None where the network isn't a plain sequence
@@ -59,7 +59,7 @@ def in_sequence(network: nn.Module, prefix: str = ''): # (name, module), or None
         steps += inner
     return steps
 
-# %% ../nbs/11_sweep.ipynb #6fbd217d
+# %% ../nbs/11_sweep.ipynb #58732d10
 def stacked_forward(
     network: nn.Module, # Its own weights are not used; nor are its biases, where it has none
     stacks: dict, # Of a parameter's name → its K values, [K, *shape]
@@ -84,7 +84,7 @@ def stacked_forward(
         else: x = module(x)
     return x
 
-# %% ../nbs/11_sweep.ipynb #89502518
+# %% ../nbs/11_sweep.ipynb #d9c7bfbe
 STACK_SOURCE = r"""
 #include <stdint.h>
 #include <string.h>
@@ -132,7 +132,7 @@ FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, const 
 }
 """
 
-# %% ../nbs/11_sweep.ipynb #92ffc1b4
+# %% ../nbs/11_sweep.ipynb #62bd5183
 @lru_cache
 def stack_library(): # A ctypes library, or None where there is no compiler
     "The loops over a stack, compiled at first use."
@@ -155,7 +155,7 @@ def _share_out(work, count: int): # work(first, last) over `count` tickets, on P
     edges = [count*t//threads for t in range(threads + 1)]
     list(_threads(threads).map(work, edges, edges[1:]))
 
-# %% ../nbs/11_sweep.ipynb #d5391961
+# %% ../nbs/11_sweep.ipynb #3098c319
 BLOCK = 2**17   # elements that PyTorch's operations take at a time: few enough to stay in a core's cache
 
 class Stack:
@@ -258,7 +258,7 @@ class Stack:
             s.mul_(shaped(shrink)); m.lerp_(grad, 1 - betas[0]); v.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
             s.sub_((m*shaped(size)).div_(v.sqrt().div_(root).add_(eps)))
 
-# %% ../nbs/11_sweep.ipynb #04a15baa
+# %% ../nbs/11_sweep.ipynb #794227e9
 def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its value
     "The parameters of a network as PyTorch draws them from a seed."
     network = deepcopy(dense)
@@ -267,7 +267,7 @@ def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its v
         if hasattr(module, 'reset_parameters'): module.reset_parameters()
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-# %% ../nbs/11_sweep.ipynb #68924e7f
+# %% ../nbs/11_sweep.ipynb #4a1beb3a
 class DenseStack(Stack):
     "K dense networks, trained together by AdamW, each with its own seed, learning rate and decay."
     def __init__(self, dense: nn.Module, configs: list, device='cpu'):
@@ -295,7 +295,7 @@ class DenseStack(Stack):
             w.mul_(shaped(shrink)); m.lerp_(grad, 1 - betas[0]); v.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
             w.sub_((m*shaped(size)).div_(v.sqrt().div_(root).add_(eps)))
 
-# %% ../nbs/11_sweep.ipynb #1a2cc7f9
+# %% ../nbs/11_sweep.ipynb #d2b440fc
 @torch.no_grad()
 def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float64 [K], 0…1
     "The accuracy of each of K networks."
@@ -304,7 +304,7 @@ def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float6
         right, total = right + (stacked_forward(network, used, x).argmax(-1) == y).sum(1), total + len(y)
     return (right.double()/total).cpu()
 
-# %% ../nbs/11_sweep.ipynb #09786f2f
+# %% ../nbs/11_sweep.ipynb #87542b31
 class Best:
     "The best of each ticket so far: its accuracy, its epoch and what it had learned."
     def __init__(self, count): self.accuracy, self.epoch, self.history, self.learned = [-1.]*count, [0]*count, [[] for _ in range(count)], {}
@@ -319,7 +319,7 @@ class Best:
         for key in 'accuracy', 'epoch', 'history': setattr(self, key, [getattr(self, key)[k] for k in positions])
         self.learned = {name: values[positions] for name, values in self.learned.items()}
 
-# %% ../nbs/11_sweep.ipynb #38f2aa1b
+# %% ../nbs/11_sweep.ipynb #547db12b
 def _finish(stack, best, loaders, dense, dataset, custom, positions) -> list: # of the records of tickets that leave the stack
     learned, records = {name: values[positions] for name, values in best.learned.items()}, []
     tested = stacked_accuracy(stack.network, stack.under(learned, positions), loaders.test).tolist()
@@ -328,10 +328,10 @@ def _finish(stack, best, loaders, dense, dataset, custom, positions) -> list: # 
         ticket = None if config.gate == 'none' else stack_ticket(dense, config, own, dataset, custom)
         density = 1. if ticket is None else sum(mask.sum().item() for mask in own.values())/sum(mask.numel() for mask in own.values())
         records.append({key: getattr(config, key) for key in VARIES} | dict(validation_accuracy=best.accuracy[k], best_epoch=best.epoch[k], test_accuracy=tested[place], density=density,
-                       parameters=sum(value.numel() for value in own.values()), epochs=len(best.history[k]), validation_history=best.history[k], ticket=ticket))
+                       parameters=sum(value.numel() for value in own.values()), epochs=len(best.history[k]), validation_history=best.history[k], ticket=ticket, state=own if ticket is None else None))
     return records
 
-# %% ../nbs/11_sweep.ipynb #c06a73e1
+# %% ../nbs/11_sweep.ipynb #3fcad576
 def _train(configs, dense, dataset, custom, bar, after_epoch=None, indices=()) -> list: # of records, in the order of `indices`
     first, start = configs[0], time.perf_counter()
     stack, loaders = (DenseStack if first.gate == 'none' else Stack)(dense, configs, first.device), make_loaders(first, dataset, 0, 1)
@@ -358,14 +358,14 @@ def _train(configs, dense, dataset, custom, bar, after_epoch=None, indices=()) -
         stack.select(staying); best.select(staying); live = [live[k] for k in staying]
     return [done[index] for index in indices]
 
-# %% ../nbs/11_sweep.ipynb #ae68272d
+# %% ../nbs/11_sweep.ipynb #428db653
 def stack_ticket(dense: nn.Module, config: Config, masks: dict, dataset: Dataset, custom: bool = True) -> Ticket: # masks: a weight's name → bool; custom: not from the registry
     "The ticket of one of a stack."
     network = ticketize(dense, config.seed, SigmoidGate(), config.distribution, config.density)
     for name, layer in gated_layers(network).items(): layer.scores.data = masks[f'{name}.weight'].float().cpu()*2 - 1
     return from_model(network, **describe_run(config, SimpleNamespace(dataset=dataset), custom))
 
-# %% ../nbs/11_sweep.ipynb #d2ff43c9
+# %% ../nbs/11_sweep.ipynb #e883c20b
 def train_stack(
     config: Config, # What all tickets have in common: network, data set, epochs and so on
     variants: list, # Of dicts, one a ticket, with keys from `VARIES`
@@ -373,13 +373,13 @@ def train_stack(
     dataset: Dataset = None, # A data set of your own; None: `config.dataset`
     progress: bool = True, # Show a bar
     after_epoch = None, # Called as after_epoch(epoch from 1, validation accuracies, indices of their variants); the indices that it returns stop there: a pruner
-) -> list: # of records, in the order of the variants, each with its 'ticket', None for a dense twin
+) -> list: # of records, in the order of the variants, each with its 'ticket' or, a dense twin, its 'state': name → parameter
     "Train a ticket a variant, or with gate 'none' a dense twin, all at once; where memory doesn't hold them all, in halves."
     configs, dataset = vary(config, variants), dataset or load_dataset(config.dataset)
     configs = [sized(c, dataset) for c in configs]
     dense = model or build(config.arch, config.width, dataset.shape, len(dataset.classes), **model_options(config))
     done, waiting = [], [range(len(configs))]
-    with tqdm(total=len(configs)*config.epochs*(len(dataset.train)//configs[0].batch_size), desc='tickets × steps', mininterval=.5, dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(total=len(configs)*config.epochs*(len(dataset.train)//configs[0].batch_size), desc='tickets × steps', mininterval=.5, dynamic_ncols=True, **{} if progress else dict(disable=True)) as bar:
         while waiting:
             part, before = waiting.pop(0), bar.n
             try: done += _train([configs[k] for k in part], dense, dataset, model is not None, bar, after_epoch, part)
