@@ -11,7 +11,7 @@ __all__ = ['OWN', 'SAMPLERS', 'PRUNERS', 'KEYS', 'BROKEN', 'BEAT', 'SILENCE', 'L
            'place_on_axis', 'short', 'axes_of', 'parallel_coordinates', 'slices', 'importances', 'report', 'Options',
            'run_workers', 'die_with_parent', 'summary', 'publish', 'closing', 'main', 'Terminated', 'table']
 
-# %% ../nbs/11_studies.ipynb #3a4b9bb3
+# %% ../nbs/11_studies.ipynb #b4a39d54
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
@@ -41,12 +41,13 @@ from .train import Config, ConfigError, check_config, fit, hardware, make_parser
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/11_studies.ipynb #a1d0b16d
+# %% ../nbs/11_studies.ipynb #c7f3b4db
 optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line a trial would tear the progress bar
 
+# %% ../nbs/11_studies.ipynb #524b029c
 class StudyError(ValueError): "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 
-# %% ../nbs/11_studies.ipynb #16836138
+# %% ../nbs/11_studies.ipynb #af8b7daf
 @dataclass(frozen=True)
 class Space:
     "What a study searches, and how."
@@ -63,9 +64,10 @@ class Space:
     @property
     def config(self) -> Config: return Config(**self.common) # not checked: what is drawn is still missing
 
-# %% ../nbs/11_studies.ipynb #3a951394
-OWN = 'name', 'runs', 'resume', 'record'   # options that a study gives its runs itself
+# %% ../nbs/11_studies.ipynb #f3ec04d3
+OWN = 'name', 'runs', 'resume', 'record', 'log'   # options of a run's folder and loggers, which a trial has not
 
+# %% ../nbs/11_studies.ipynb #e50426cc
 def typed(name: str, value, kind: str): # value of the type of `Config`'s option; kind: for the message
     "Check that an option is there and takes such a value; a `StudyError` where not."
     known = {f.name: f for f in fields(Config) if f.name not in OWN}
@@ -80,7 +82,7 @@ def typed(name: str, value, kind: str): # value of the type of `Config`'s option
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool): raise StudyError(f'{kind} {name} takes a value of type {wanted.__name__}, not {value!r}')
     return value
 
-# %% ../nbs/11_studies.ipynb #b4c611ba
+# %% ../nbs/11_studies.ipynb #973ea3e9
 def distribution(name: str, given): # → Optuna's distribution; given: a range or choices
     "What an option is drawn from; a `StudyError` that says what is wrong with it."
     where = f'search {name}'
@@ -97,17 +99,18 @@ def distribution(name: str, given): # → Optuna's distribution; given: a range 
     try: return (IntDistribution if isinstance(low, int) else FloatDistribution)(low, high, **how)
     except (ValueError, TypeError) as error: raise StudyError(f'{where}: {error}') from error
 
-# %% ../nbs/11_studies.ipynb #a980197c
+# %% ../nbs/11_studies.ipynb #4c544115
 def draw(space: Space, trial) -> dict: # option → value
     "The options of a trial: drawn, or read again where it has drawn them before."
     if callable(space.search): return {name: typed(name, value, 'search(trial)') for name, value in space.search(trial).items()}
     return {name: suggest(trial, name, d) for name, d in space.search.items()}
 
+# %% ../nbs/11_studies.ipynb #82dbb5a5
 def suggest(trial, name: str, d): # the value; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return trial.suggest_categorical(name, d.choices)
     return (trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float)(name, d.low, d.high, step=d.step, log=d.log)
 
-# %% ../nbs/11_studies.ipynb #35ba2615
+# %% ../nbs/11_studies.ipynb #75166fa2
 def cma_es(**options):
     import cmaes   # a package of its own: pip install cmaes
     return optuna.samplers.CmaEsSampler(**options)
@@ -116,12 +119,13 @@ SAMPLERS = dict(tpe=partial(optuna.samplers.TPESampler, constant_liar=True), ran
                 qmc=partial(optuna.samplers.QMCSampler, warn_independent_sampling=False), grid=None)
 PRUNERS = dict(asha=partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=2), median=optuna.pruners.MedianPruner, none=optuna.pruners.NopPruner)
 
+# %% ../nbs/11_studies.ipynb #c9fdbc38
 def by_name(registry: dict, given, kind: str) -> tuple: # its entry and further arguments; given: a name, or a dict with it
     name, options = (given, {}) if isinstance(given, str) else (given.get('name'), {key: value for key, value in given.items() if key != 'name'}) if isinstance(given, dict) else (given, {})
     try: return pick(registry, name, kind), options
     except ValueError as error: raise StudyError(str(error)) from None
 
-# %% ../nbs/11_studies.ipynb #1fad89d6
+# %% ../nbs/11_studies.ipynb #bc59e7c4
 def make_sampler(space: Space, number: int): # of the trial
     "Optuna's sampler for one trial."
     kind, options = by_name(SAMPLERS, space.sampler, 'sampler')
@@ -133,12 +137,13 @@ def make_sampler(space: Space, number: int): # of the trial
             return kind(**dict(seed=seed) | options)
     except (TypeError, ValueError, ImportError) as error: raise StudyError(f'sampler {space.sampler}: {plain(error)}') from error
 
+# %% ../nbs/11_studies.ipynb #d836da09
 def make_pruner(space: Space):
     kind, options = by_name(PRUNERS, space.pruner, 'pruner')
     try: return kind(**options)
     except (TypeError, ValueError) as error: raise StudyError(f'pruner {space.pruner}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #5ace84d6
+# %% ../nbs/11_studies.ipynb #f35e06f1
 def grid(space: Space) -> list: # of dicts, option → value
     "Every combination; a `StudyError` where a range has no steps."
     if callable(space.search): raise StudyError('the grid sampler needs a table of what to search, not a function')
@@ -149,9 +154,10 @@ def grid(space: Space) -> list: # of dicts, option → value
     if math.prod(map(len, values.values())) > 10**6: raise StudyError('the grid has more than a million points: leave something out, or take another sampler')
     return [dict(zip(values, point)) for point in product(*values.values())]
 
-# %% ../nbs/11_studies.ipynb #884e1be0
+# %% ../nbs/11_studies.ipynb #815fd730
 KEYS = 'name', 'trials', 'sampler', 'pruner', 'batch', 'seed', 'common', 'search', 'model', 'dataset'
 
+# %% ../nbs/11_studies.ipynb #a27ad732
 def make_space(given: dict) -> Space: # given: as a file has it
     "A checked space; a `StudyError` at the first mistake."
     for key in given:
@@ -165,7 +171,7 @@ def make_space(given: dict) -> Space: # given: as a file has it
         search = {name: distribution(name, value) for name, value in search.items()}
     return check_space(Space(**given | dict(common=common, search=search)))
 
-# %% ../nbs/11_studies.ipynb #867048e3
+# %% ../nbs/11_studies.ipynb #40c4fb76
 def check_space(space: Space) -> Space:
     if not isinstance(space.name, str) or Path(space.name).name != space.name or space.name.startswith('.') or not space.name: raise StudyError(f'name {space.name!r} is no name for a folder')
     for key, what in dict(batch='the number of tickets trained at once', trials='the number of trials of the whole study').items():
@@ -177,6 +183,7 @@ def check_space(space: Space) -> Space:
     _possible(space, drawn, 'no trial of this space can be trained')
     return replace(space, trials=min(space.trials, len(grid(space)))) if by_name(SAMPLERS, space.sampler, 'sampler')[0] is None else space
 
+# %% ../nbs/11_studies.ipynb #bedc5f69
 def ends(search: dict): # (option, value): what is worth trying
     return [(name, value) for name, d in search.items() for value in (d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high))]
 
@@ -186,7 +193,7 @@ def _possible(space, drawn, complaint, **fixed): # a `StudyError` where none of 
         except ConfigError as error: said = error
     raise StudyError(f'{complaint}: {plain(said)}')
 
-# %% ../nbs/11_studies.ipynb #82241f25
+# %% ../nbs/11_studies.ipynb #96b2f9cd
 def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → value
     "What random draws give; a `StudyError` where there is none to be had."
     study, found, said = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), [], None
@@ -197,6 +204,7 @@ def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → v
     if not found: raise StudyError(f'search(trial): {type(said).__name__}: {plain(said)}')
     return found
 
+# %% ../nbs/11_studies.ipynb #5b5139f0
 def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
     if not callable(space.search): return {name: distribution_to_json(d) for name, d in space.search.items()}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -205,7 +213,7 @@ def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
         except Exception: pass
     return {name: distribution_to_json(d) for trial in study.trials for name, d in sorted(trial.distributions.items())}
 
-# %% ../nbs/11_studies.ipynb #3a8e7d4f
+# %% ../nbs/11_studies.ipynb #2fffb502
 def read_space(path) -> Space: # path: of a .toml or .py file
     "The space that a file describes; a `StudyError` that names file and mistake."
     path = Path(path)
@@ -218,7 +226,7 @@ def read_space(path) -> Space: # path: of a .toml or .py file
     except (StudyError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error: raise StudyError(f'{path}: {error}') from error
     except Exception as error: raise StudyError(f'{path}: {type(error).__name__}: {plain(error)}') from error
 
-# %% ../nbs/11_studies.ipynb #1fd679b4
+# %% ../nbs/11_studies.ipynb #931034e9
 def storage_file(where: str) -> Path | None: # None: a server
     "The file of a storage; a `StudyError` where it is none that lasts."
     if where.startswith('journal:'): return Path(where.removeprefix('journal:')).absolute()   # Optuna's lock of a relative path would outlive a killed process
@@ -226,11 +234,12 @@ def storage_file(where: str) -> Path | None: # None: a server
     if '://' not in where: raise StudyError(f'--storage takes sqlite:///FILE, journal:FILE or the URL of a database, not {where!r}')
     return Path(where.removeprefix('sqlite:///')) if where.startswith('sqlite:///') else None
 
+# %% ../nbs/11_studies.ipynb #9dfcdd1e
 def shown(where: str) -> str: # without user and password
     head, at, tail = where.rpartition('@')
     return f'{head.split("://")[0]}://…@{tail}' if at and not storage_file(where) else where
 
-# %% ../nbs/11_studies.ipynb #c1b56857
+# %% ../nbs/11_studies.ipynb #f62fdd98
 def open_storage(where: str, patience: float = 30.): # patience: seconds to wait where it is locked
     "Optuna's storage. A line of a journal that a kill has cut short is removed."
     path = storage_file(where)
@@ -244,9 +253,10 @@ def open_storage(where: str, patience: float = 30.): # patience: seconds to wait
         finally: lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
-# %% ../nbs/11_studies.ipynb #dca870dd
+# %% ../nbs/11_studies.ipynb #7b3bda9b
 BROKEN = SQLAlchemyError, optuna.exceptions.StorageInternalError, Timeout   # what a storage throws: no trial's fault
 
+# %% ../nbs/11_studies.ipynb #2d50b41f
 @contextmanager
 def told(where: str): # what a storage throws → a `StudyError`
     try: yield
@@ -255,7 +265,7 @@ def told(where: str): # what a storage throws → a `StudyError`
         if isinstance(error, Timeout) or 'locked' in said: raise StudyError(f'the storage {shown(where)} is locked by another program: end that, or give it time, and run the same command again; nothing recorded is lost') from error
         raise StudyError(f'the storage {shown(where)}: {said[:200]}') from error
 
-# %% ../nbs/11_studies.ipynb #52fa4769
+# %% ../nbs/11_studies.ipynb #a40a9176
 def open_study(
     space: Space,
     where: str, # The storage
@@ -274,7 +284,7 @@ def open_study(
         except (ValueError, KeyError, RuntimeError) as error: raise StudyError(f'the storage {shown(where)} can\'t be read: {plain(error)[:200]}') from error
     return SimpleNamespace(study=study, where=where, lock=lock, exclusive=bool(file))
 
-# %% ../nbs/11_studies.ipynb #e6d0db5d
+# %% ../nbs/11_studies.ipynb #36222d70
 def same_space(study, space: Space, where: str):
     "Note the space in a new study; a `StudyError` where an old one is of another."
     ours = json.loads(json.dumps(dict(common=space.common, search=drawn_from(space), **{key: str(value) for key in ('model', 'dataset') if (value := getattr(space, key)) is not None})))
@@ -287,18 +297,19 @@ def same_space(study, space: Space, where: str):
         differs = sorted(key for key in {*a, *b} if a.get(key, ...) != b.get(key, ...)) if isinstance(a, dict) and isinstance(b, dict) else []
         raise StudyError(f'the storage {shown(where)} holds the study {space.name!r} of another space ({" ".join([part, *differs[:3]])} differs): choose another --name, or go on with the file it was begun with')
 
-# %% ../nbs/11_studies.ipynb #257e8286
+# %% ../nbs/11_studies.ipynb #d4f5a218
 BEAT, SILENCE = 15., 120.   # seconds: between two signs of life; after which a worker on another host is taken for dead
 LOSSES = 5                  # as many workers may die of a trial
 ENDED = set()               # workers of this process that are no more, if the storage has heard of it or not
 
+# %% ../nbs/11_studies.ipynb #408a2f92
 def alive(about: dict) -> bool: # about: a worker as it has described itself
     "Does a worker still run, as far as can be seen from here?"
     if about['host'] != socket.gethostname(): return time.time() - about['seen'] < SILENCE
     try: process = psutil.Process(about['pid']); return abs(process.create_time() - about['began']) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error: return False
 
-# %% ../nbs/11_studies.ipynb #1904d55c
+# %% ../nbs/11_studies.ipynb #4bc4d024
 class Worker:
     "One process's part in a study. As a context it beats, and lets go at the end of what it hasn't finished."
     def __init__(self,
@@ -339,7 +350,7 @@ class Worker:
             if (about := known.get(f'worker {left.name[1:]}')) and not alive(about): shutil.rmtree(left, ignore_errors=True)
     def finished(self, task) -> bool: return self.study.get_trials(deepcopy=False)[task.trial.number].state.is_finished() # perhaps by another worker, who took this one for dead
 
-# %% ../nbs/11_studies.ipynb #a61ee438
+# %% ../nbs/11_studies.ipynb #bb02f151
 @patch
 def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attributes, workers among them
     "Is a running trial without anybody who trains it?"
@@ -349,6 +360,7 @@ def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attribu
     if owner in ENDED: return True
     return not (owner and (about := known.get(f'worker {owner}')) and about['seen'] and alive(about))
 
+# %% ../nbs/11_studies.ipynb #78f28ff0
 @patch
 def claim(self: Worker, count: int) -> list | None: # of tasks: trial, options, losses …; None: nothing is left to take
     "Take up to `count` trials, those of dead workers first."
@@ -360,7 +372,7 @@ def claim(self: Worker, count: int) -> list | None: # of tasks: trial, options, 
     if not tasks: return None
     return tasks if self.exclusive else self.agree(tasks)
 
-# %% ../nbs/11_studies.ipynb #03b0239d
+# %% ../nbs/11_studies.ipynb #84db2a03
 @patch
 def ask(self: Worker, number: int): # a task, or None where it crashed at once
     "A new trial."
@@ -369,6 +381,7 @@ def ask(self: Worker, number: int): # a task, or None where it crashed at once
     trial.set_user_attr('worker', self.name)
     return self.task(trial)
 
+# %% ../nbs/11_studies.ipynb #bef47194
 @patch
 def adopt(self: Worker, trial): # a task, or None where it is given up
     "Go on with the trial of a worker that is no more."
@@ -378,12 +391,14 @@ def adopt(self: Worker, trial): # a task, or None where it is given up
     if losses < LOSSES: return self.task(ours, losses, set(trial.intermediate_values))
     self.fail(SimpleNamespace(trial=ours, done=False), f'{losses} workers were killed while they trained it; perhaps it does not fit in memory')
 
+# %% ../nbs/11_studies.ipynb #5982b359
 @patch
 def task(self: Worker, trial, losses: int = 0, reported=()):
     try: return SimpleNamespace(trial=trial, options=draw(self.space, trial), losses=losses, reported=set(reported), seconds=0., done=False)
     except BROKEN: raise
     except Exception as error: return self.fail(SimpleNamespace(trial=trial, done=False), error)
 
+# %% ../nbs/11_studies.ipynb #09142089
 @patch
 def agree(self: Worker, tasks: list, wait: float = .3) -> list: # those that stay; wait: seconds in which another host's signature would show
     "Withdraw where another host was quicker."
@@ -397,7 +412,7 @@ def agree(self: Worker, tasks: list, wait: float = .3) -> list: # those that sta
             task.trial.set_user_attr('surplus', True); self.study.tell(task.trial, state=TrialState.FAIL); task.done = True
     return [task for task in tasks if not task.done]
 
-# %% ../nbs/11_studies.ipynb #a0a8c14d
+# %% ../nbs/11_studies.ipynb #db5153d4
 @patch
 def fail(self: Worker, task, error):
     "Record a crash, and go on."
@@ -408,6 +423,7 @@ def fail(self: Worker, task, error):
     tqdm.write(f'trial {task.trial.number} failed: {said}', file=sys.stderr)
     self.record()
 
+# %% ../nbs/11_studies.ipynb #65dcfc8c
 @patch
 def finish(self: Worker, task, result: dict, ticket=None): # result: validation_accuracy, test_accuracy, density, best_epoch, stack
     with self.locked():
@@ -420,6 +436,7 @@ def finish(self: Worker, task, result: dict, ticket=None): # result: validation_
             self.study.tell(task.trial, value)
     task.done = True
 
+# %% ../nbs/11_studies.ipynb #29e7acf3
 @patch
 def epoch_over(self: Worker, tasks: list, epoch: int, last: bool, accuracies, indices, stack: int) -> list: # of those among `indices` that stop here
     "Report an epoch of some of `tasks`, and prune."
@@ -435,7 +452,7 @@ def epoch_over(self: Worker, tasks: list, epoch: int, last: bool, accuracies, in
     if pruned: self.record()
     return [index for index in indices if tasks[index].done]
 
-# %% ../nbs/11_studies.ipynb #fe39b791
+# %% ../nbs/11_studies.ipynb #b66731a3
 def records(study) -> list: # of dicts, in the order of their numbers
     "What there is to say of each finished trial."
     states = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
@@ -445,26 +462,29 @@ def records(study) -> list: # of dicts, in the order of their numbers
                  **{key: t.user_attrs[key] for key in ('losses', 'error') if t.user_attrs.get(key)})
             for t in study.get_trials(deepcopy=False) if t.state in states and 'surplus' not in t.user_attrs]
 
+# %% ../nbs/11_studies.ipynb #68dd9665
 @patch
 def record(self: Worker): # made anew from the storage, so that nothing is missing and nothing twice
     "Write trials.jsonl."
     with self.locked(): atomic_write(self.folder/'trials.jsonl', ''.join(json.dumps(r) + '\n' for r in records(self.study)))
     self.changed()
 
+# %% ../nbs/11_studies.ipynb #b5b8a391
 def frame(study) -> pd.DataFrame: # a row a finished trial
     "The records of a study, with a column for each option that was drawn."
     return pd.DataFrame([{key: value for key, value in r.items() if key not in ('params', 'history')} | r['params'] | dict(epochs_trained=len(r['history'])) for r in records(study)])
 
-# %% ../nbs/11_studies.ipynb #5addeb24
+# %% ../nbs/11_studies.ipynb #d091468b
 def free_memory(device: str) -> int: # bytes
     "What can still be had, within the limits of a container."
     if device == 'cuda': return torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
-    for limit, used in (('memory.max', 'memory.current'), ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes')):
-        try: free = min(free, int(Path('/sys/fs/cgroup', limit).read_text()) - int(Path('/sys/fs/cgroup', used).read_text()))
+    for limit in 'memory.max', 'memory/memory.limit_in_bytes':
+        try: free = min(free, int(Path('/sys/fs/cgroup', limit).read_text()) - psutil.Process().memory_info().rss)
         except (OSError, ValueError): pass
     return free
 
+# %% ../nbs/11_studies.ipynb #699abceb
 def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
     "How many tickets of a network can be trained at once, about; a `ConfigError` where not even one can."
     try:
@@ -475,7 +495,7 @@ def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
         raise ConfigError(f'one ticket of {"this network" if model else f"{config.arch} at --width {config.width:g}"} does not fit in memory: it takes about {need/1e9:,.1f} GB, and {free/1e9:,.1f} GB are free; a smaller --width would fit')
     return int(free//need) if need else sys.maxsize
 
-# %% ../nbs/11_studies.ipynb #5f9fe3a6
+# %% ../nbs/11_studies.ipynb #49a389ef
 @patch
 def data(self: Worker, config: Config): # kept for the next batch
     "The data set of a configuration."
@@ -484,6 +504,7 @@ def data(self: Worker, config: Config): # kept for the next batch
     if key not in self.datasets: self.datasets = {key: load_dataset(config.dataset, on_bad_image=config.on_bad_image)}
     return self.datasets[key]
 
+# %% ../nbs/11_studies.ipynb #b3557eaf
 @patch
 def stacks(self: Worker, tasks: list): # yields (tasks, their common configuration; None where `fit` must train the one)
     "Sort a batch into what can be trained together. What can't be trained at all is recorded as failed."
@@ -500,12 +521,13 @@ def stacks(self: Worker, tasks: list): # yields (tasks, their common configurati
     for (common, _), (room, group) in groups.items():
         for start in range(0, len(group), room): yield group[start:start + room], common
 
-# %% ../nbs/11_studies.ipynb #7d8d829f
+# %% ../nbs/11_studies.ipynb #9b7fed89
 @patch
 def train(self: Worker, tasks: list):
     "Train a batch, and tell what became of each."
     for group, common in self.stacks(tasks): (self.train_stacked if common else self.train_alone)(group, common)
 
+# %% ../nbs/11_studies.ipynb #83206c07
 @patch
 def train_stacked(self: Worker, tasks: list, common: Config):
     before = time.perf_counter()
@@ -526,7 +548,7 @@ def train_stacked(self: Worker, tasks: list, common: Config):
         if not task.done: self.finish(task, result | dict(stack=len(tasks)), result['ticket'])
     self.record()
 
-# %% ../nbs/11_studies.ipynb #b63ac87e
+# %% ../nbs/11_studies.ipynb #7a5fdf61
 @patch
 def train_alone(self: Worker, tasks: list, _=None): # a list of one
     task, before = tasks[0], time.perf_counter()
@@ -546,16 +568,18 @@ def train_alone(self: Worker, tasks: list, _=None): # a list of one
     self.finish(task, result | dict(stack=1), ticket)
     self.record()
 
-# %% ../nbs/11_studies.ipynb #9ebc6a51
+# %% ../nbs/11_studies.ipynb #6d0be1c5
 def counts(study) -> dict: # complete, pruned, failed, running, and the best validation accuracy so far or None
     trials = [t for t in study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
     of = lambda state: sum(t.state == state for t in trials)
     return dict(complete=of(TrialState.COMPLETE), pruned=of(TrialState.PRUNED), failed=of(TrialState.FAIL), running=of(TrialState.RUNNING), best=max((t.value for t in trials if t.state == TrialState.COMPLETE), default=None))
 
+# %% ../nbs/11_studies.ipynb #b43a4b13
 def make_bar(space: Space, study, **options): # of trials that are finished
     done = sum(counts(study)[state] for state in ('complete', 'pruned', 'failed'))
     return tqdm(total=space.trials, initial=done, desc=space.name, unit='trial', dynamic_ncols=True, **options)
 
+# %% ../nbs/11_studies.ipynb #524bf79b
 def show(bar, study):
     "Bring a progress bar up to date."
     now = counts(study)
@@ -563,10 +587,11 @@ def show(bar, study):
     bar.set_postfix(best='–' if now['best'] is None else f'{now["best"]:.2%}', pruned=now['pruned'], **dict(failed=now['failed']) if now['failed'] else {}, refresh=False)
     bar.update(done - bar.n)
 
-# %% ../nbs/11_studies.ipynb #0e154497
+# %% ../nbs/11_studies.ipynb #b9001ee5
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
+# %% ../nbs/11_studies.ipynb #c301ba47
 def run_study(
     space: Space, # By `read_space` or `make_space`
     folder = None, # For results; by default runs/sweeps/NAME
@@ -584,6 +609,7 @@ def run_study(
         worker.record()
     return opened.study
 
+# %% ../nbs/11_studies.ipynb #97e12b7a
 @patch
 def check_common(self: Worker):
     "A `StudyError` or a `ConfigError` where nothing fits into memory, or another host has other data."
@@ -596,6 +622,7 @@ def check_common(self: Worker):
         if theirs is None: self.study.set_user_attr('dataset', dataset.name)
     if theirs not in (None, dataset.name): raise StudyError(f'the study {self.space.name!r} is of the data set {theirs}, and here there is {dataset.name}: make {theirs} available')
 
+# %% ../nbs/11_studies.ipynb #05674ec4
 def first_config(space: Space) -> Config: # one that can be trained
     return next(config for options in trial_draws(space) if (config := _checked(space, options)))
 
@@ -603,7 +630,7 @@ def _checked(space, options):
     try: return check_config(replace(space.config, **options))
     except ConfigError: return None
 
-# %% ../nbs/11_studies.ipynb #ecdc6ea3
+# %% ../nbs/11_studies.ipynb #63f2e82a
 def from_records(found: list, search: dict): # search: option → distribution as JSON, as `drawn_from` gives it
     "A study in memory, made of records."
     states = dict(complete=TrialState.COMPLETE, pruned=TrialState.PRUNED, failed=TrialState.FAIL)
@@ -614,19 +641,21 @@ def from_records(found: list, search: dict): # search: option → distribution a
                                                   intermediate_values=dict(enumerate(r['history'], 1)), user_attrs=dict(record=facts) | {key: r[key] for key in ('losses', 'error') if key in r}))
     return study
 
-# %% ../nbs/11_studies.ipynb #328c76d8
+# %% ../nbs/11_studies.ipynb #fe2f88f0
 def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return d.choices.index(value)/max(len(d.choices) - 1, 1)
     low, high, value = (math.log(v) if d.log else v for v in (d.low, d.high, value))
     return (value - low)/(high - low)
 
+# %% ../nbs/11_studies.ipynb #87bacb9a
 def short(value) -> str: return f'{value:.3g}' if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
+# %% ../nbs/11_studies.ipynb #0f32d09d
 def axes_of(study) -> dict: # option → distribution
     "Every option that a finished trial has drawn."
     return {name: d for t in study.get_trials(deepcopy=False) if t.state.is_finished() for name, d in t.distributions.items()}
 
-# %% ../nbs/11_studies.ipynb #78c6c99e
+# %% ../nbs/11_studies.ipynb #3f518cb9
 def parallel_coordinates(study, ax=None):
     "A line a trial through what it has drawn: complete ones in the colour of their validation accuracy, pruned ones in grey."
     ax, options = ax or plt.subplots(figsize=(6.4, 2.8))[1], axes_of(study)
@@ -646,7 +675,7 @@ def parallel_coordinates(study, ax=None):
     ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
     return ax
 
-# %% ../nbs/11_studies.ipynb #8c2701e9
+# %% ../nbs/11_studies.ipynb #effb7533
 def slices(study, axes=None): # axes: as many as options
     "Validation accuracy against each option that was drawn."
     options = axes_of(study)
@@ -664,7 +693,7 @@ def slices(study, axes=None): # axes: as many as options
     axes[0].set_ylabel('validation accuracy, %'); axes[-1].legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.02, 1))
     return axes
 
-# %% ../nbs/11_studies.ipynb #bcb21e51
+# %% ../nbs/11_studies.ipynb #05c66ea1
 def importances(study, ax=None):
     "How much of what sets good trials apart each option explains (PED-ANOVA, Watanabe and others 2023, as Optuna computes it)."
     if counts(study)['complete'] < 2: raise StudyError('importances need two complete trials at least')
@@ -676,7 +705,7 @@ def importances(study, ax=None):
     ax.set(xlabel='importance, share of the whole', ylabel='')
     return ax
 
-# %% ../nbs/11_studies.ipynb #ad193656
+# %% ../nbs/11_studies.ipynb #6081570d
 def report(study, folder) -> list: # the files
     "Write a study's figures as PNG into a folder."
     found = []
@@ -688,7 +717,7 @@ def report(study, folder) -> list: # the files
         found.append(atomic_write(Path(folder)/f'{draw_it.__name__}.png', image.getvalue()))
     return found
 
-# %% ../nbs/11_studies.ipynb #d6511211
+# %% ../nbs/11_studies.ipynb #fbe2b603
 @dataclass
 class Options:
     "tt_sweep: search for hyper-parameters. The same command goes on with a study after an interruption."
@@ -704,7 +733,7 @@ class Options:
     report: bool = option(False, 'list the best trials and draw figures into the folder')
     record: str | None = option(None, 'JSON-lines file that the summary is added to, for a study that is published; its trials go beside it, into a folder of its name')
 
-# %% ../nbs/11_studies.ipynb #fce62efd
+# %% ../nbs/11_studies.ipynb #70b9bbf6
 def run_workers(space: Space, argv: list, n_jobs: int, folder: Path, where: str, patience: float):
     "A study by several processes; each runs this command as a worker."
     study = open_study(space, where, folder, patience).study
@@ -715,21 +744,25 @@ def run_workers(space: Space, argv: list, n_jobs: int, folder: Path, where: str,
         with make_bar(space, study) as bar:
             while any([worker.poll() is None for worker in workers]):
                 time.sleep(.5)
-                with told(where): show(bar, study)
-            with told(where): show(bar, study)
+                try:
+                    with told(where): show(bar, study)
+                except StudyError: pass   # what the storage refuses, the workers will say
+            bar.refresh()
     finally:
         for worker in workers: worker.poll() is None and worker.terminate()
         codes = [worker.wait() for worker in workers]
-    if any(codes) and sum(counts(study)[state] for state in ('complete', 'pruned', 'failed')) < space.trials: raise StudyError(f'{sum(map(bool, codes))} of {n_jobs} workers have ended early; the same command goes on')
+    with told(where): left = space.trials - sum(counts(study)[state] for state in ('complete', 'pruned', 'failed'))
+    if any(codes) and left > 0: raise StudyError(f'{sum(map(bool, codes))} of {n_jobs} workers have ended early; the same command goes on')
     return study
 
+# %% ../nbs/11_studies.ipynb #26decf32
 def die_with_parent(): # in a thread: the pipe ends when the parent does, however it does
     def wait():
         while os.read(0, 4096): pass
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/11_studies.ipynb #c4ea265c
+# %% ../nbs/11_studies.ipynb #a8b9e5d1
 def summary(study, space: Space, argv=()) -> dict: # argv: of the command
     "What is published of a study."
     found, now = records(study), counts(study)
@@ -741,13 +774,14 @@ def summary(study, space: Space, argv=()) -> dict: # argv: of the command
                 training_seconds=round(sum(r.get('seconds', 0) for r in found), 1), hardware=hardware(check_config(first_config(space)).device), versions=versions() | dict(optuna=optuna.__version__),
                 finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
+# %% ../nbs/11_studies.ipynb #d4efa10f
 def publish(study, space: Space, path, argv=(), **more): # more: facts for the summary
     "Add a study's summary to a file, and write its trials beside it."
     path = Path(path)
     atomic_write(path.with_suffix('')/f'{study.study_name}.jsonl', ''.join(json.dumps(r) + '\n' for r in records(study)))
     with open(path, 'a') as f: f.write(json.dumps(summary(study, space, argv) | more) + '\n')
 
-# %% ../nbs/11_studies.ipynb #628597cb
+# %% ../nbs/11_studies.ipynb #6e5764a3
 def closing(study, space: Space, folder: Path) -> str:
     "What a study says at its end."
     now = counts(study)
@@ -757,7 +791,7 @@ def closing(study, space: Space, folder: Path) -> str:
         rows += [('best', f'trial {best.number}, validation {best.value:.2%}, test {best.user_attrs["record"]["test_accuracy"]:.2%}: ' + ', '.join(f'{name} {value:.4g}' if isinstance(value, float) else f'{name} {value}' for name, value in best.params.items()))]
     return '\n'.join(f'  {key:<8} {value}' for key, value in [*rows, ('files', f'{folder}/: ' + ', '.join(sorted(path.name for path in folder.iterdir() if path.suffix != '.claim')))])
 
-# %% ../nbs/11_studies.ipynb #a199659c
+# %% ../nbs/11_studies.ipynb #5c0ccb0a
 def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for a mistake, 130 or 143 for an interruption
     "tt_sweep: search for hyper-parameters."
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -781,23 +815,25 @@ def main(argv=None) -> int: # exit code: 0, 1 where no trial is complete, 2 for 
         if worker or options.n_jobs == 1: study = run_study(space, folder, where, not worker, options.patience)
         else: study = run_workers(space, argv, options.n_jobs, folder, where, options.patience)
         if worker: return 0
-        if options.report: plt.switch_backend('agg'); sns.set_theme(style='whitegrid', palette='colorblind'); report(study, folder); print(table(study))
-        print(closing(study, space, folder), flush=True)
-        if options.record and counts(study)['complete']: publish(study, space, options.record, argv)
-        return 0 if counts(study)['complete'] else 1
+        with told(where):
+            if options.report: plt.switch_backend('agg'); sns.set_theme(style='whitegrid', palette='colorblind'); report(study, folder); print(table(study))
+            print(closing(study, space, folder), flush=True)
+            if options.record and counts(study)['complete']: publish(study, space, options.record, argv)
+            return 0 if counts(study)['complete'] else 1
     except (StudyError, ConfigError, DataError, TicketError, OSError) as error: return one_line_error(error)
     except KeyboardInterrupt as stopped:
         if not worker: print('\ninterrupted; what is finished is recorded, and the same command goes on', file=sys.stderr)
         return 143 if isinstance(stopped, Terminated) else 130
     finally: [signal.signal(s, handler) for s, handler in before.items()]
 
+# %% ../nbs/11_studies.ipynb #4b79f4f7
 class Terminated(KeyboardInterrupt): "SIGTERM."
 
-# %% ../nbs/11_studies.ipynb #da2ed06b
+# %% ../nbs/11_studies.ipynb #f12c148b
 def table(study, count: int = 10) -> str:
     "The best trials, for people."
     found = frame(study).sort_values('validation_accuracy', ascending=False).head(count)
     return found.drop(columns=[c for c in ('study', 'started', 'finished', 'error', 'losses') if c in found]).to_string(index=False, float_format='{:.4g}'.format)
 
-# %% ../nbs/11_studies.ipynb #7d88d368
+# %% ../nbs/11_studies.ipynb #cc8455f9
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())
