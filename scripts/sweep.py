@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 from tqdm.auto import trange
-from train_ticket.data import load_dataset
+from train_ticket.data import DataError, load_dataset
 from train_ticket.models import build
 from train_ticket.scaling import PowerLaw, fit_scaling
 from train_ticket.sweep import train_stack
 from train_ticket.ticket import accuracy, entropy
-from train_ticket.train import Config, hardware, test_batches, versions
+from train_ticket.train import Config, ConfigError, hardware, test_batches, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT/'results/scaling.jsonl'
@@ -136,9 +136,12 @@ def main():
         return study()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('study', nargs='+', choices=['coverage', *STUDIES], help='of the scaling law, in this order; rates first. coverage: of the fit, on synthetic data')
-    for study in parser.parse_args().study:
-        if study == 'coverage': coverage(); continue
-        for point, variants in STUDIES[study](): print(study, point, flush=True); train_point(study, point, variants)
+    try:
+        for study in parser.parse_args().study:
+            if study == 'coverage': coverage(); continue
+            for point, variants in STUDIES[study](): print(study, point, flush=True); train_point(study, point, variants)
+    except (DataError, ConfigError, OSError) as error: return f'error: {error}'
+    except KeyboardInterrupt: return 'stopped: the same command goes on with what is missing'
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__': sys.exit(main())
