@@ -8,8 +8,8 @@ __all__ = ['WEIGHTS_PER_BYTE', 'FORMAT_VERSION', 'HEADER_WORDS', 'pack', 'unpack
            'ticket_bytes', 'save_ticket', 'load_ticket', 'Audit', 'audit', 'skeleton', 'diagonal_of', 'final_weight',
            'to_model', 'accuracy', 'plain', 'describe', 'one_line_error', 'main']
 
-# %% ../nbs/06_ticket.ipynb #232bce35
-from dataclasses import asdict, dataclass, field
+# %% ../nbs/06_ticket.ipynb #a971285f
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 import argparse, hashlib, json, math, os, sys, tempfile, zlib
@@ -24,7 +24,7 @@ from . import prng
 from .layers import DoubleDiagonal, gated_layers, inventory
 from .models import build
 
-# %% ../nbs/06_ticket.ipynb #fa127134
+# %% ../nbs/06_ticket.ipynb #8f3fab8b
 def pack(
     mask: np.ndarray, # bool [out, …]
 ) -> np.ndarray: # uint8 [out, 4·⌈fan_in/32⌉]
@@ -34,7 +34,7 @@ def pack(
     padded[:, :rows.shape[1]] = rows
     return np.packbits(padded, axis=1, bitorder='little')
 
-# %% ../nbs/06_ticket.ipynb #b92c220a
+# %% ../nbs/06_ticket.ipynb #81304965
 def unpack(
     packed: np.ndarray, # uint8 [out, 4·⌈fan_in/32⌉]
     shape: tuple, # (out, …)
@@ -45,19 +45,19 @@ def unpack(
     if bits[:, fan_in:].any(): raise ValueError('bits are set in the padding')
     return bits[:, :fan_in].view(bool).reshape(shape)
 
-# %% ../nbs/06_ticket.ipynb #f8418ade
+# %% ../nbs/06_ticket.ipynb #b7633e45
 def entropy(p: float) -> float: # bits a weight, 0…1
     "Bits that a mask of density p takes at best: H(p)."
     return 0. if p in (0, 1) else -p*math.log2(p) - (1 - p)*math.log2(1 - p)
 
-# %% ../nbs/06_ticket.ipynb #9db2b0f0
+# %% ../nbs/06_ticket.ipynb #3031c4c8
 def _model(kept: int, size: int): # the coder's: at least 2⁻¹⁶ for either bit, so that its table of whole numbers has room for both
     return constriction.stream.model.Bernoulli(min(max(kept/size, 2**-16), 1 - 2**-16), perfect=False)
 
 def _spans(size: int): # of weights that are coded together, so that no array is much larger than the mask
     return (slice(start, start + 2**20) for start in range(0, size, 2**20))
 
-# %% ../nbs/06_ticket.ipynb #a0f16c3f
+# %% ../nbs/06_ticket.ipynb #1dda9135
 WEIGHTS_PER_BYTE = 1024 # weights that a byte of a coded mask may stand for, at most
 
 def encode(
@@ -71,7 +71,7 @@ def encode(
     plain = np.packbits(flat, bitorder='little')
     return (coded, 'range') if coded.size < plain.size else (plain, 'bits')
 
-# %% ../nbs/06_ticket.ipynb #b7c18bbe
+# %% ../nbs/06_ticket.ipynb #99d5f056
 def decode(
     data: np.ndarray, # uint8 [n]
     coding: str, # 'bits' or 'range'
@@ -96,12 +96,12 @@ def decode(
     if np.count_nonzero(mask) != kept: raise ValueError(f'a mask keeps {np.count_nonzero(mask)} of its {size} weights and says {kept}')
     return mask.reshape(shape)
 
-# %% ../nbs/06_ticket.ipynb #c7503f82
+# %% ../nbs/06_ticket.ipynb #68953a14
 FORMAT_VERSION = 2 # what is written; 1 is read as well
 
 class TicketError(ValueError): "A ticket that can't be read, or isn't what it says."
 
-# %% ../nbs/06_ticket.ipynb #9eb3c12a
+# %% ../nbs/06_ticket.ipynb #018691eb
 @dataclass(frozen=True)
 class Layer:
     "What the file says of one masked layer."
@@ -112,7 +112,7 @@ class Layer:
     density: float   # Fraction kept
     sha256: str      # Of the masked weights: float32, little-endian, masked-out ones +0
 
-# %% ../nbs/06_ticket.ipynb #5c46bc77
+# %% ../nbs/06_ticket.ipynb #55020014
 @dataclass
 class Ticket:
     "A network as a seed and its masks."
@@ -135,7 +135,7 @@ class Ticket:
     @property
     def dense_bytes(self) -> int: return 4*(self.weights + sum(array.size for array in self.trained.values())) # as float32
 
-# %% ../nbs/06_ticket.ipynb #98de6036
+# %% ../nbs/06_ticket.ipynb #b87a3070
 def masked_weights(
     ticket: Ticket, # Or anything with its seed, distribution and masks
     layer: Layer,
@@ -144,10 +144,10 @@ def masked_weights(
     frozen = prng.weights(ticket.seed, layer.index, layer.shape, ticket.distribution, layer.scale)
     return np.where(ticket.masks[layer.name], frozen, np.float32(0))
 
-# %% ../nbs/06_ticket.ipynb #2ff3a141
+# %% ../nbs/06_ticket.ipynb #e13682a3
 def _sha256(array) -> str: return hashlib.sha256(np.ascontiguousarray(array, '<f4').tobytes()).hexdigest()
 
-# %% ../nbs/06_ticket.ipynb #1d284323
+# %% ../nbs/06_ticket.ipynb #bfeab208
 def weights_hash(
     ticket: Ticket, # Or anything with its seed, distribution and masks
     layer: Layer,
@@ -164,7 +164,7 @@ def weights_hash(
         found.update(np.where(mask[start:rows.stop].reshape(len(rows), -1), frozen, np.float32(0)).astype('<f4').tobytes())
     return found.hexdigest()
 
-# %% ../nbs/06_ticket.ipynb #11885835
+# %% ../nbs/06_ticket.ipynb #d4a597ac
 def from_model(
     model: nn.Module, # Made by `ticketize`; or dense, which gives a file without masks
     arch: str = 'custom', # Its name in the registry
@@ -185,7 +185,7 @@ def from_model(
                   {name: module.mask.cpu().numpy() for name, module in gated.items()},
                   {name: state[name].float().cpu().numpy() for name in stock.trained + stock.buffers}, **about)
 
-# %% ../nbs/06_ticket.ipynb #2fd3e289
+# %% ../nbs/06_ticket.ipynb #3374daea
 def atomic_write(
     path, # Its folder is made where it's missing
     content: bytes, # or str
@@ -200,14 +200,14 @@ def atomic_write(
         Path(temporary).unlink(missing_ok=True); raise
     return path
 
-# %% ../nbs/06_ticket.ipynb #0627c84a
+# %% ../nbs/06_ticket.ipynb #d8c06d1a
 HEADER_WORDS = (b'uniformnormaldensenoneconstantadasteadamsgdedge_popupfashion_mnistkmnistdigitscifar10svhnlenet5mlpcnn"dropout":"width":2.0"smoothing":0.05"label_smoothing":0.1"augmentation":"shift":1"schedule":'
     b'"loss":"steps":"seconds":"device":"cuda""cpu""test_accuracy":0.9"features.0""classifier.0""blocks.0""pure":false},"trained":{"coding":"range","sha256":"abcdef0123456789"}],"training":{"dataset":"mnist","gate":"sigmoid","optimizer":"adamw",'
     b'"lr":0.05,"epochs":20,"batch_size":256,"versions":{"python":"3.12.","torch":"2.","deepspeed":"0.1","nvidia-dali-cuda120":"2.","numpy":"2."},"epoch":20,"validation_accuracy":0.98,"beta":100.0}}'
     b'{"pure":true,"arch_args":{"width":1.0,"in_shape":[1,28,28],"classes":10},"normalisation":{"mean":[0.1307],"std":[0.3081]},"classes":["0","1","2","3","4","5","6","7","8","9"],'
     b'"layers":[{"name":"1","index":0,"shape":[300,784],"scale":0.0,"kept":1,"coding":"bits","sha256":"')
 
-# %% ../nbs/06_ticket.ipynb #11e77961
+# %% ../nbs/06_ticket.ipynb #5ded9779
 def squeeze(
     about, # Anything that JSON can say
 ) -> bytes:
@@ -220,7 +220,7 @@ def squeeze(
 
 def _longest(size: int) -> int: return 4096 + 64*size # characters that so many deflated bytes may stand for
 
-# %% ../nbs/06_ticket.ipynb #a3425a3a
+# %% ../nbs/06_ticket.ipynb #36726691
 def expand(
     data: bytes, # From a file that nobody vouches for
 ):
@@ -235,7 +235,7 @@ def _unique(pairs): # json's object_pairs_hook: a repeated key is an attack or a
     if len(dict(pairs)) < len(pairs): raise ValueError('a key stands twice in the header')
     return dict(pairs)
 
-# %% ../nbs/06_ticket.ipynb #d43113fe
+# %% ../nbs/06_ticket.ipynb #77b32fc1
 def ticket_bytes(ticket: Ticket) -> bytes:
     "The content of a ticket's file: a tensor of mask bits a layer, one for all that is said about them, and whatever else was learned."
     tensors, layers = {}, []
@@ -255,12 +255,12 @@ def _ordered(content: bytes) -> bytes: # safetensors writes its metadata in anot
     text += b' '*(-len(text) % 8)
     return len(text).to_bytes(8, 'little') + text + content[end:]
 
-# %% ../nbs/06_ticket.ipynb #eff393ea
+# %% ../nbs/06_ticket.ipynb #6c11a4e4
 def save_ticket(ticket: Ticket, path) -> Path:
     "Write a ticket's file, whole or not at all."
     return atomic_write(path, ticket_bytes(ticket))
 
-# %% ../nbs/06_ticket.ipynb #3e2be372
+# %% ../nbs/06_ticket.ipynb #e8b283d0
 def _header(path: Path) -> tuple: # (tensors, metadata) of a safetensors file, each value of the metadata decoded
     size = path.stat().st_size
     with open(path, 'rb') as f:
@@ -275,7 +275,7 @@ def _header(path: Path) -> tuple: # (tensors, metadata) of a safetensors file, e
             raise ValueError(f'its {what} is {decoded.get(what)!r} and this train_ticket reads {" and ".join(map(str, known))}: it needs another version of train_ticket')
     return tensors, decoded
 
-# %% ../nbs/06_ticket.ipynb #f794205c
+# %% ../nbs/06_ticket.ipynb #65942c37
 def _is(kind, value) -> bool: # isinstance, but a bool is no int, and a list may say what it's of
     if isinstance(kind, list): return isinstance(value, list) and all(_is(kind[0], item) for item in value)
     return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
@@ -286,7 +286,7 @@ def _typed(said: dict, kinds: dict) -> dict: # `said` itself, if it has these fi
         if not _is(kind, said[name]): raise ValueError(f'{name} in its header is no {getattr(kind, "__name__", "list of the right kind")}')
     return said
 
-# %% ../nbs/06_ticket.ipynb #f7ff483d
+# %% ../nbs/06_ticket.ipynb #9fed497a
 _ABOUT = dict(pure=bool, arch_args=dict, normalisation=dict, classes=[str], layers=[dict], training=dict)
 _LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
 
@@ -300,7 +300,7 @@ def _layer(said: dict, version: int) -> tuple: # (Layer, weights kept or None, c
     if not 0 <= density <= 1: raise ValueError(f'layer {name!r} has density {density!r}')
     return Layer(name, said['index'], shape, float(np.float32(said['scale'])), density, said['sha256']), said.get('kept'), said.get('coding')
 
-# %% ../nbs/06_ticket.ipynb #2a1d82fb
+# %% ../nbs/06_ticket.ipynb #ae63dbfa
 def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray: # a layer's mask from an open file, checked before it's read
     said, name = tensors.get(f'mask.{layer.name}'), f'mask.{layer.name}'
     if said is None: raise ValueError(f'the mask of layer {layer.name!r} is missing')
@@ -311,13 +311,13 @@ def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray:
     if not abs(mask.mean() - layer.density) <= 1e-6: raise ValueError(f'layer {layer.name!r} keeps {mask.mean():.6f} of its weights and says {layer.density}')
     return mask
 
-# %% ../nbs/06_ticket.ipynb #5d79a1f1
+# %% ../nbs/06_ticket.ipynb #902ad359
 def _trained(f, tensors: dict) -> dict: # name → float32 array, of the tensors that aren't masks
     for key, said in tensors.items():
         if key.startswith('trained.') and said['dtype'] != 'F32': raise ValueError(f'{key} is {said["dtype"]}, not F32')
     return {key.removeprefix('trained.'): f.get_tensor(key) for key in tensors if key.startswith('trained.')}
 
-# %% ../nbs/06_ticket.ipynb #49699f1b
+# %% ../nbs/06_ticket.ipynb #b9e61828
 def _read(path: Path) -> Ticket:
     tensors, facts = _header(path)
     version = facts.pop('format_version'); facts.pop('prng_version')
@@ -333,7 +333,8 @@ def _read(path: Path) -> Ticket:
         if len({layer.index for layer, *_ in claims}) < len(claims): raise ValueError('two layers have one number')
         masks, trained = {layer.name: _mask(f, tensors, layer, *how) for layer, *how in claims}, _trained(f, tensors)
     if len(tensors) != len(masks) + len(trained): raise ValueError('it holds tensors that are neither masks nor declared as trained')
-    ticket = Ticket(said['seed'], said['distribution'], said['arch'], said['arch_args'], [layer for layer, *_ in claims], masks, trained,
+    layers = [replace(layer, density=int(masks[layer.name].sum())/masks[layer.name].size) for layer, *_ in claims]   # what a file says of it may be off in the last digits
+    ticket = Ticket(said['seed'], said['distribution'], said['arch'], said['arch_args'], layers, masks, trained,
                     said['normalisation'], tuple(said['classes']), said['training'])
     if said['pure'] is not ticket.pure: raise ValueError(f'it says pure: {said["pure"]}, but its tensors say {ticket.pure}')
     _check_normalisation(ticket.normalisation)
@@ -343,7 +344,7 @@ def _check_normalisation(said: dict): # {} or means and deviations, as many as c
     if said and not all(isinstance(n, (int, float)) and math.isfinite(n) and (n > 0 or what == 'mean') for what in ('mean', 'std') for n in said[what]):
         raise ValueError(f'its normalisation is {said}')
 
-# %% ../nbs/06_ticket.ipynb #70fc8d01
+# %% ../nbs/06_ticket.ipynb #d658eac5
 def load_ticket(
     path, # *.ticket.safetensors
     check: bool = True, # Make every layer's weights again and compare their hash
@@ -359,7 +360,7 @@ def load_ticket(
             raise TicketError(f'{path}: altered: the weights of layer {layer.name!r}, made again from seed {ticket.seed}, are not those that were trained')
     return ticket
 
-# %% ../nbs/06_ticket.ipynb #eedf969b
+# %% ../nbs/06_ticket.ipynb #1495dc5f
 @dataclass(frozen=True)
 class Audit:
     "What an audit found."
@@ -367,7 +368,7 @@ class Audit:
     findings: tuple     # What speaks against it, a sentence each
     def __str__(self): return 'pure: the masks are all that was learned' if self.pure else 'not pure: ' + '; '.join(self.findings)
 
-# %% ../nbs/06_ticket.ipynb #4e7fe13e
+# %% ../nbs/06_ticket.ipynb #419ccb84
 def audit(
     ticket: Ticket, # Or the path of one
 ) -> Audit:
@@ -383,7 +384,7 @@ def audit(
         findings += [f'{name} is not accounted for' for name, _ in meant.named_parameters() if name not in ticket.trained and name.removesuffix('.weight') not in ticket.masks]
     return Audit(not findings, tuple(findings))
 
-# %% ../nbs/06_ticket.ipynb #4e631ae1
+# %% ../nbs/06_ticket.ipynb #ebbfbcf2
 def _inside(layer: Layer, name: str) -> str: # the full name of something in a layer
     return f'{layer.name}.{name}'.removeprefix('root.')
 
@@ -404,7 +405,7 @@ def skeleton(
         if _inside(layer, 'bias') not in ticket.trained: module.bias = None
     return model
 
-# %% ../nbs/06_ticket.ipynb #90f67deb
+# %% ../nbs/06_ticket.ipynb #f5c5084d
 def diagonal_of(
     ticket: Ticket,
     layer: Layer,
@@ -418,13 +419,13 @@ def diagonal_of(
     diagonal.values = nn.Parameter(values, requires_grad=False)
     return diagonal
 
-# %% ../nbs/06_ticket.ipynb #be9f7949
+# %% ../nbs/06_ticket.ipynb #46a5a967
 def final_weight(ticket: Ticket, layer: Layer) -> torch.Tensor: # float32 of the layer's shape
     "The weight that a layer multiplies by: made again from the seed, under its mask, plus the diagonals of a mixed network."
     weight, diagonal = torch.from_numpy(masked_weights(ticket, layer)), diagonal_of(ticket, layer)
     return weight if diagonal is None else diagonal(weight)
 
-# %% ../nbs/06_ticket.ipynb #f06b0d9c
+# %% ../nbs/06_ticket.ipynb #b81c1fe7
 def to_model(
     ticket: Ticket,
     model: nn.Module = None, # The dense module, where the network isn't one of the registry; it is changed in place
@@ -439,7 +440,7 @@ def to_model(
     except RuntimeError as error: raise TicketError(f'this ticket does not fit {ticket.arch}: {error}') from error
     return model.requires_grad_(False).eval().to(device)
 
-# %% ../nbs/06_ticket.ipynb #0f2075d6
+# %% ../nbs/06_ticket.ipynb #8721667b
 @torch.no_grad()
 def accuracy(
     model: nn.Module, # Left in evaluation mode
@@ -455,12 +456,12 @@ def accuracy(
     correct, total, loss = int(correct), int(total), float(loss)
     return dict(correct=correct, total=total, accuracy=correct/max(total, 1), loss=loss/max(total, 1))
 
-# %% ../nbs/06_ticket.ipynb #1c876ce1
+# %% ../nbs/06_ticket.ipynb #0942ae98
 def plain(text) -> str: # on one line, without the control characters by which a file could command a terminal
     "A text from a stranger, safe to print."
     return ''.join(c if c.isprintable() else '�' for c in ' '.join(str(text).split()))
 
-# %% ../nbs/06_ticket.ipynb #f6b86697
+# %% ../nbs/06_ticket.ipynb #5439e3e3
 def describe(ticket: Ticket) -> str:
     "A ticket as a table, a line a layer."
     row = lambda name, shape, kept, density, raw, coded, best, sha: f'{plain(name):<16}{shape:<16}{kept:>11,}{density:>9.3f}{raw:>12,}{coded:>12,}{best:>12,.0f}  {sha}'
@@ -475,13 +476,13 @@ def describe(ticket: Ticket) -> str:
     lines += [plain(f'trained: {name} {"×".join(map(str, array.shape))}') for name, array in ticket.trained.items()]
     return '\n'.join(lines + [plain(f'{key}: {value}') for key, value in ticket.training.items()])
 
-# %% ../nbs/06_ticket.ipynb #49e94447
+# %% ../nbs/06_ticket.ipynb #2086ebe5
 def one_line_error(error) -> int: # 2, the exit code
     "Say an error on one line of stderr."
     print('error: ' + plain(error), file=sys.stderr)
     return 2
 
-# %% ../nbs/06_ticket.ipynb #086c1028
+# %% ../nbs/06_ticket.ipynb #bba63e4e
 def main(argv=None) -> int:
     "tt_ticket: look into a ticket file."
     parser = argparse.ArgumentParser('tt_ticket', description=main.__doc__)
