@@ -6,7 +6,7 @@
 __all__ = ['VARIES', 'POINTWISE', 'STACK_SOURCE', 'BLOCK', 'vary', 'in_sequence', 'stacked_forward', 'stack_library', 'Stack',
            'started', 'DenseStack', 'stacked_accuracy', 'stack_ticket', 'train_stack']
 
-# %% ../nbs/11_sweep.ipynb #3d2e7b68
+# %% ../nbs/11_sweep.ipynb #a3e0a186
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +28,7 @@ from .prng import weights
 from .ticket import Ticket, from_model
 from .train import Config, ConfigError, check_config, config_gate, describe_run, learning_rate, make_loaders, model_options, sized, stops_early
 
-# %% ../nbs/11_sweep.ipynb #69dafa5f
+# %% ../nbs/11_sweep.ipynb #b40c350b
 VARIES = 'seed', 'lr', 'weight_decay', 'beta_start', 'beta_end', 'straight', 'score_std', 'keep', 'ramp'
 
 def vary(
@@ -47,7 +47,7 @@ def vary(
     if first.scope == 'layer': raise ConfigError('--scope layer: a stack ranks scores over the whole network; train these one by one')
     return configs
 
-# %% ../nbs/11_sweep.ipynb #184b315f
+# %% ../nbs/11_sweep.ipynb #b6b8c294
 POINTWISE = nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.Identity, nn.MaxPool2d, nn.AvgPool2d   # take any number of channels
 
 def in_sequence(network: nn.Module, prefix: str = ''): # (name, module), or None where the network isn't a plain sequence
@@ -59,7 +59,7 @@ def in_sequence(network: nn.Module, prefix: str = ''): # (name, module), or None
         steps += inner
     return steps
 
-# %% ../nbs/11_sweep.ipynb #05a9980d
+# %% ../nbs/11_sweep.ipynb #10d1244b
 def stacked_forward(
     network: nn.Module, # Its own weights are not used; nor are its biases, where it has none
     stacks: dict, # Of a parameter's name → its K values, [K, *shape]
@@ -86,7 +86,7 @@ def stacked_forward(
         else: x = module(x)
     return x
 
-# %% ../nbs/11_sweep.ipynb #178324c3
+# %% ../nbs/11_sweep.ipynb #49d5e1c5
 STACK_SOURCE = r"""
 #include <stdint.h>
 #include <string.h>
@@ -134,7 +134,7 @@ FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, const 
 }
 """
 
-# %% ../nbs/11_sweep.ipynb #3bf02b89
+# %% ../nbs/11_sweep.ipynb #e7f547d9
 @lru_cache
 def stack_library(): # A ctypes library, or None where there is no compiler
     "The loops over a stack, compiled at first use."
@@ -157,7 +157,7 @@ def _share_out(work, count: int): # work(first, last) over `count` tickets, on P
     edges = [count*t//threads for t in range(threads + 1)]
     list(_threads(threads).map(work, edges, edges[1:]))
 
-# %% ../nbs/11_sweep.ipynb #79f0d17c
+# %% ../nbs/11_sweep.ipynb #984e6fe2
 BLOCK = 2**17   # elements that PyTorch's operations take at a time: few enough to stay in a core's cache
 
 class Stack:
@@ -260,7 +260,7 @@ class Stack:
             s.mul_(shaped(shrink)); m.lerp_(grad, 1 - betas[0]); v.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
             s.sub_((m*shaped(size)).div_(v.sqrt().div_(root).add_(eps)))
 
-# %% ../nbs/11_sweep.ipynb #03e5ef2f
+# %% ../nbs/11_sweep.ipynb #6586d938
 def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its value
     "The parameters of a network as PyTorch draws them from a seed."
     network = deepcopy(dense)
@@ -269,7 +269,7 @@ def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its v
         if hasattr(module, 'reset_parameters'): module.reset_parameters()
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-# %% ../nbs/11_sweep.ipynb #ba3899c6
+# %% ../nbs/11_sweep.ipynb #6c009697
 class DenseStack(Stack):
     "K dense networks, trained together by AdamW, each with its own seed, learning rate and decay."
     def __init__(self, dense: nn.Module, configs: list, device='cpu'):
@@ -297,7 +297,7 @@ class DenseStack(Stack):
             w.mul_(shaped(shrink)); m.lerp_(grad, 1 - betas[0]); v.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
             w.sub_((m*shaped(size)).div_(v.sqrt().div_(root).add_(eps)))
 
-# %% ../nbs/11_sweep.ipynb #753cd9cb
+# %% ../nbs/11_sweep.ipynb #8d71650d
 @torch.no_grad()
 def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float64 [K], 0…1
     "The accuracy of each of K networks."
@@ -306,7 +306,7 @@ def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float6
         right, total = right + (stacked_forward(network, used, x).argmax(-1) == y).sum(1), total + len(y)
     return (right.double()/total).cpu()
 
-# %% ../nbs/11_sweep.ipynb #e987889a
+# %% ../nbs/11_sweep.ipynb #c37f810d
 class Best:
     "The best of each ticket so far: its accuracy, its epoch and what it had learned."
     def __init__(self, count): self.accuracy, self.epoch, self.history, self.learned = [-1.]*count, [0]*count, [[] for _ in range(count)], {}
@@ -321,7 +321,7 @@ class Best:
         for key in 'accuracy', 'epoch', 'history': setattr(self, key, [getattr(self, key)[k] for k in positions])
         self.learned = {name: values[positions] for name, values in self.learned.items()}
 
-# %% ../nbs/11_sweep.ipynb #72f47a57
+# %% ../nbs/11_sweep.ipynb #aed5ceee
 def _finish(stack, best, loaders, dense, dataset, custom, positions) -> list: # of the records of tickets that leave the stack
     learned, records = {name: values[positions] for name, values in best.learned.items()}, []
     tested = stacked_accuracy(stack.network, stack.under(learned, positions), loaders.test).tolist()
@@ -333,7 +333,7 @@ def _finish(stack, best, loaders, dense, dataset, custom, positions) -> list: # 
                        parameters=sum(value.numel() for value in own.values()), epochs=len(best.history[k]), validation_history=best.history[k], ticket=ticket, state=own if ticket is None else None))
     return records
 
-# %% ../nbs/11_sweep.ipynb #5b67d1fb
+# %% ../nbs/11_sweep.ipynb #755d7092
 def _train(configs, dense, dataset, custom, bar, after_epoch=None, indices=()) -> list: # of records, in the order of `indices`
     first, start = configs[0], time.perf_counter()
     stack, loaders = (DenseStack if first.gate == 'none' else Stack)(dense, configs, first.device), make_loaders(first, dataset, 0, 1)
@@ -360,14 +360,14 @@ def _train(configs, dense, dataset, custom, bar, after_epoch=None, indices=()) -
         stack.select(staying); best.select(staying); live = [live[k] for k in staying]
     return [done[index] for index in indices]
 
-# %% ../nbs/11_sweep.ipynb #290fd995
+# %% ../nbs/11_sweep.ipynb #66266035
 def stack_ticket(dense: nn.Module, config: Config, masks: dict, dataset: Dataset, custom: bool = True) -> Ticket: # masks: a weight's name → bool; custom: not from the registry
     "The ticket of one of a stack."
     network = ticketize(dense, config.seed, SigmoidGate(), config.distribution, config.density)
     for name, layer in gated_layers(network).items(): layer.scores.data = masks[f'{name}.weight'].float().cpu()*2 - 1
     return from_model(network, **describe_run(config, SimpleNamespace(dataset=dataset), custom))
 
-# %% ../nbs/11_sweep.ipynb #f19aa2ef
+# %% ../nbs/11_sweep.ipynb #6de08c7a
 def train_stack(
     config: Config, # What all tickets have in common: network, data set, epochs and so on
     variants: list, # Of dicts, one a ticket, with keys from `VARIES`
