@@ -104,10 +104,11 @@ def test_a_host_dies_and_the_run_resumes(two_hosts, tmp_path):
     assert found['world_size'] == 2 and found['test_accuracy'] > .9 and len(losses(tmp_path/'runs/hosts')) == 14
 
 
-def test_a_silent_host(two_hosts, tmp_path):
+@pytest.mark.parametrize('pause', [0, .4])
+def test_a_silent_host(two_hosts, pause, tmp_path):
     "One that is alive and says nothing, as behind a cut cable, is given up after --timeout seconds."
     first, second = two_hosts(*DIGITS, '--epochs', 400, '--name', 'silent', '--timeout', 3)
-    wait_for(tmp_path/'runs/silent', 1, first, second)
+    wait_for(tmp_path/'runs/silent', 1, first, second); time.sleep(pause)   # at the end of an epoch, or amid its steps
     os.killpg(first.pid, signal.SIGSTOP)
     _, said = second.communicate(timeout=60)
     assert second.returncode not in (0, None) and 'rank 1 of 2 has lost the others: Timed out' in said and 'Traceback' not in said

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['KINDS', 'POSITIVE', 'FREE', 'TOP_LEVEL', 'START', 'option', 'Config', 'ConfigError', 'check_config', 'config_gate',
            'learning_rate', 'augmentation', 'make_parser', 'run_folder', 'resolve', 'deepspeed_settings', 'overrides',
-           'RanksError', 'distributed', 'parameter_groups', 'make_engine', 'gathered', 'over_ranks', 'evaluate',
-           'mask_statistics', 'snapshot', 'ticket_path', 'versions', 'hardware', 'save_checkpoint', 'load_checkpoint',
-           'to_universal', 'sweep_up', 'random_state', 'begin_epoch', 'train_epoch', 'Interrupted', 'Stop', 'OwnLoader',
-           'own_loaders', 'model_options', 'prepare', 'describe_run', 'sized', 'fit', 'what_there_is', 'farewell',
-           'make_loaders', 'test_batches', 'gate_beta', 'train', 'one_epoch', 'stops_early', 'record_epoch',
-           'log_pictures', 'soft_accuracy', 'command_line', 'close_run', 'closing_table', 'main']
+           'RanksError', 'distributed', 'lose_patience', 'parameter_groups', 'make_engine', 'gathered', 'over_ranks',
+           'evaluate', 'mask_statistics', 'snapshot', 'ticket_path', 'versions', 'hardware', 'save_checkpoint',
+           'load_checkpoint', 'to_universal', 'sweep_up', 'random_state', 'begin_epoch', 'train_epoch', 'Interrupted',
+           'Stop', 'OwnLoader', 'own_loaders', 'model_options', 'prepare', 'describe_run', 'sized', 'fit',
+           'what_there_is', 'farewell', 'make_loaders', 'test_batches', 'gate_beta', 'train', 'one_epoch',
+           'stops_early', 'record_epoch', 'log_pictures', 'soft_accuracy', 'command_line', 'close_run', 'closing_table',
+           'main']
 
 # %% ../nbs/07_train.ipynb #f9fd0359
 import os
@@ -363,7 +364,11 @@ def distributed(device: str, timeout: float = 60): # timeout: seconds
 # %% ../nbs/07_train.ipynb #b06716e8
 def _connect(deepspeed, device, timeout): # the process group; ten minutes for the ranks to appear, `timeout` afterwards
     deepspeed.init_distributed(dist_backend='nccl' if device == 'cuda' else 'gloo', auto_mpi_discovery=False, verbose=False, timeout=timedelta(minutes=10))
-    if int(os.environ['WORLD_SIZE']) > 1: torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout), None)
+    lose_patience(timeout)
+
+def lose_patience(timeout): # with every process group, DeepSpeed's own among them: gradients are summed in one of these
+    if int(os.environ['WORLD_SIZE']) < 2: return
+    for group in list(torch.distributed.distributed_c10d._world.pg_map): torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout), group)
 
 # %% ../nbs/07_train.ipynb #9d20e01c
 @contextmanager
@@ -676,6 +681,7 @@ def fit(
         config = sized(config, parts.dataset)
         loaders = loaders or make_loaders(config, parts.dataset, rank, world_size)
         engine = make_engine(deepspeed, parts.model, config, world_size)
+        lose_patience(config.timeout)
         if rank == 0: sweep_up(run)
         state = load_checkpoint(engine, run, rank, world_size)
         logs = open_loggers(config.log, run, asdict(config), state['epoch'], live=in_notebook() and not os.environ.get('TQDM_DISABLE')) if rank == 0 else Loggers()
