@@ -1,4 +1,4 @@
-"""The long experiments of the notebook 13_theory: `python scripts/theory.py NAME…` runs what results/theory.jsonl doesn't have yet and adds it there."""
+"""The long experiments of the notebook 20_theory: `python scripts/theory.py NAME…` runs what results/theory.jsonl doesn't have yet and adds it there."""
 import argparse, json, os, tempfile, time
 from dataclasses import replace
 from datetime import datetime, timezone
