@@ -6,13 +6,13 @@
 __all__ = ['WEIGHTS_PER_BYTE', 'HEADER_WORDS', 'pack', 'unpack', 'entropy', 'encode', 'decode', 'json_text', 'parse_json', 'is_a',
            'typed', 'sorted_header', 'read_header', 'expand']
 
-# %% ../nbs/05_coding.ipynb #1683bb9e
+# %% ../nbs/05_coding.ipynb #d88181a7
 import json, math, zlib
 import constriction
 import numpy as np
 import torch
 
-# %% ../nbs/05_coding.ipynb #21b4bdbd
+# %% ../nbs/05_coding.ipynb #1ce61d75
 def pack(
     mask, # bool [out, …], an array or a tensor: True where the weight is kept
 ): # uint8 [out, 4·⌈fan_in/32⌉], of the same kind
@@ -25,7 +25,7 @@ def pack(
     packed[:, :-(-fan_in//8)] = np.packbits(mask.reshape(len(mask), fan_in), axis=1, bitorder='little')
     return packed
 
-# %% ../nbs/05_coding.ipynb #a477a2c4
+# %% ../nbs/05_coding.ipynb #98bdd4d6
 def unpack(
     packed, # uint8 [out, 4·⌈fan_in/32⌉], an array or a tensor
     shape: tuple, # Of the mask, (out, …)
@@ -39,7 +39,7 @@ def unpack(
     if bits[:, fan_in:].any(): raise ValueError('bits are set in the padding of a mask')
     return bits[:, :fan_in].view(bool).reshape(shape)
 
-# %% ../nbs/05_coding.ipynb #e4fd62d7
+# %% ../nbs/05_coding.ipynb #c2380107
 def entropy(
     p: float, # Density of a mask, 0…1
 ) -> float: # Bits per weight, 0…1
@@ -47,7 +47,7 @@ def entropy(
     if p in (0, 1): return 0.
     return -p*math.log2(p) - (1 - p)*math.log2(1 - p)
 
-# %% ../nbs/05_coding.ipynb #28b93336
+# %% ../nbs/05_coding.ipynb #4b8552e2
 def _probability(kept: int, size: int):
     "The coder's model of one bit of a mask."
     p = min(max(kept/size, 2**-16), 1 - 2**-16)
@@ -57,7 +57,7 @@ def _spans(size: int):
     "Slices of at most 2²⁰ weights."
     return (slice(start, start + 2**20) for start in range(0, size, 2**20))
 
-# %% ../nbs/05_coding.ipynb #7856098f
+# %% ../nbs/05_coding.ipynb #180f3664
 WEIGHTS_PER_BYTE = 1024 # The most weights that one byte of a coded mask may stand for
 
 def encode(
@@ -72,7 +72,7 @@ def encode(
     bits = np.packbits(flat, bitorder='little')
     return (coded, 'range') if coded.size < bits.size else (bits, 'bits')
 
-# %% ../nbs/05_coding.ipynb #c38bdd42
+# %% ../nbs/05_coding.ipynb #305f1b1b
 def _check_size(data: np.ndarray, coding: str, size: int):
     "A `ValueError` unless so many bytes can be a mask of so many weights."
     least = dict(bits=-(-size//8), range=-(-size//WEIGHTS_PER_BYTE)).get(coding)
@@ -80,14 +80,14 @@ def _check_size(data: np.ndarray, coding: str, size: int):
     if data.dtype != np.uint8 or data.ndim != 1 or not least <= data.size <= -(-size//8):
         raise ValueError(f'{data.size} bytes of {coding} are no mask of {size} weights')
 
-# %% ../nbs/05_coding.ipynb #2b7d6008
+# %% ../nbs/05_coding.ipynb #ba318891
 def _decode_bits(data: np.ndarray, size: int) -> np.ndarray:
     "One bit per weight, back to bool [size]."
     bits = np.unpackbits(data, bitorder='little')
     if bits[size:].any(): raise ValueError('bits are set in the padding of a mask')
     return bits[:size].view(bool)
 
-# %% ../nbs/05_coding.ipynb #e62c89d2
+# %% ../nbs/05_coding.ipynb #f29c15da
 def _decode_range(data: np.ndarray, kept: int, size: int) -> np.ndarray:
     "A range code, back to bool [size]."
     words = np.frombuffer(data.tobytes() + bytes(-data.size % 4), '<u4').astype(np.uint32)
@@ -99,7 +99,7 @@ def _decode_range(data: np.ndarray, kept: int, size: int) -> np.ndarray:
         raise ValueError(f'its coded mask is damaged: {error}') from None
     return mask
 
-# %% ../nbs/05_coding.ipynb #85815ab3
+# %% ../nbs/05_coding.ipynb #27976618
 def decode(
     data: np.ndarray, # uint8 [n]
     coding: str, # 'bits' or 'range'
@@ -114,7 +114,7 @@ def decode(
         raise ValueError(f'a mask keeps {found} of its {size} weights and claims {kept}')
     return mask.reshape(shape)
 
-# %% ../nbs/05_coding.ipynb #90c5629d
+# %% ../nbs/05_coding.ipynb #9a89e3e3
 def _finite(value):
     if isinstance(value, float) and not math.isfinite(value): return str(value)
     if isinstance(value, dict): return {key: _finite(item) for key, item in value.items()}
@@ -124,12 +124,12 @@ def json_text(value) -> str:
     "Compact JSON that every parser takes."
     return json.dumps(_finite(value), separators=(',', ':'))
 
-# %% ../nbs/05_coding.ipynb #5eca0c5b
+# %% ../nbs/05_coding.ipynb #50d049c3
 def _unique(pairs: list) -> dict:
     if len(dict(pairs)) < len(pairs): raise ValueError('a key stands twice in the header')
     return dict(pairs)
 
-# %% ../nbs/05_coding.ipynb #3e9e954f
+# %% ../nbs/05_coding.ipynb #bcdf6260
 def _depth(value) -> int:
     "How deeply lists and dicts are nested in a value."
     level, depth = [value], 0
@@ -138,7 +138,7 @@ def _depth(value) -> int:
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
     return depth
 
-# %% ../nbs/05_coding.ipynb #0fe22d3f
+# %% ../nbs/05_coding.ipynb #b866bcf0
 def parse_json(
     text, # str or bytes
 ):
@@ -147,13 +147,13 @@ def parse_json(
     if _depth(value) > 50: raise ValueError('its header is nested too deeply')
     return value
 
-# %% ../nbs/05_coding.ipynb #c1c0410f
+# %% ../nbs/05_coding.ipynb #6bbf7c0f
 def is_a(value, kind) -> bool: # kind: a type, or a list of one
     "isinstance, but a bool is no int, and `[kind]` stands for a list of that kind."
     if isinstance(kind, list): return is_a(value, list) and all(is_a(item, kind[0]) for item in value)
     return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
 
-# %% ../nbs/05_coding.ipynb #058bb8c0
+# %% ../nbs/05_coding.ipynb #6144060f
 def typed(stated: dict, kinds: dict) -> dict: # kinds: name → type
     "What a header states; a `ValueError` unless it has these fields, of these types, and no others."
     odd = set(stated) ^ set(kinds)
@@ -164,7 +164,7 @@ def typed(stated: dict, kinds: dict) -> dict: # kinds: name → type
             raise ValueError(f'{name} in its header is no {what}')
     return stated
 
-# %% ../nbs/05_coding.ipynb #ce1a8e44
+# %% ../nbs/05_coding.ipynb #78773def
 def sorted_header(
     content: bytes, # A safetensors file
 ) -> bytes:
@@ -175,7 +175,7 @@ def sorted_header(
     text += b' '*(-len(text) % 8)
     return len(text).to_bytes(8, 'little') + text + content[end:]
 
-# %% ../nbs/05_coding.ipynb #99715230
+# %% ../nbs/05_coding.ipynb #19479e02
 def read_header(path) -> tuple: # (tensors: name → dtype, shape and offsets; metadata, each value parsed)
     "The header of a safetensors file; a `ValueError` where it is no ticket's."
     with open(path, 'rb') as f:
@@ -190,14 +190,14 @@ def read_header(path) -> tuple: # (tensors: name → dtype, shape and offsets; m
         raise ValueError('it is a safetensors file, but no ticket')
     return tensors, {key: parse_json(value) for key, value in metadata.items()}
 
-# %% ../nbs/05_coding.ipynb #eeb8ac9c
+# %% ../nbs/05_coding.ipynb #29db1cfd
 _NAMES = (
     b'uniformnormaldensenoneconstantadasteadamsgdedge_popupfashion_mnistkmnistdigitscifar10svhnlenet5mlpcnn'
     b'"dropout":"width":2.0"smoothing":0.05"label_smoothing":0.1"augmentation":"shift":1"schedule":'
     b'"loss":"steps":"seconds":"device":"cuda""cpu""test_accuracy":0.9"features.0""classifier.0""blocks.0"'
     b'"pure":false},"trained":{"coding":"range","sha256":"abcdef0123456789"}],')
 
-# %% ../nbs/05_coding.ipynb #2e13d387
+# %% ../nbs/05_coding.ipynb #a0c9d4f1
 _RECORD = (
     b'"training":{"dataset":"mnist","gate":"sigmoid","optimizer":"adamw",'
     b'"lr":0.05,"epochs":20,"batch_size":256,"versions":{"python":"3.12.","torch":"2.","deepspeed":"0.1",'
@@ -207,7 +207,7 @@ _RECORD = (
     b'"layers":[{"name":"1","index":0,"shape":[300,784],"scale":0.0,"kept":1,"coding":"bits","sha256":"')
 HEADER_WORDS = _NAMES + _RECORD # The preset dictionary of format 2
 
-# %% ../nbs/05_coding.ipynb #ade0ced8
+# %% ../nbs/05_coding.ipynb #e104b478
 def expand(
     data: bytes, # From a file that nobody vouches for
 ):
