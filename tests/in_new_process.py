@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import own_networks
 from train_ticket import infer, ticket, train
 
-OPTIONS = dict(dataset='digits', in_shape='1x8x8', epochs=1, batch_size=64, loader='resident', device='cpu',
+OPTIONS = dict(dataset='digits', in_shape='1x8x8', epochs=2, batch_size=32, loader='resident', device='cpu',
                lr=.1, seed=3)
 
 

@@ -85,7 +85,6 @@ def test_training(name, trained, monkeypatch):
     monkeypatch.setenv('TQDM_DISABLE', '1')
     summary = trained(name)
     assert summary['pure'] == ROWS[name][1]
-    assert summary['test_correct'] > .15*summary['test_images']
     ticket = load_ticket(summary['ticket'])
     model = to_model(ticket, network(name))
     assert not masks_of(model)
