@@ -7,7 +7,7 @@ __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 
            'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise', 'soft_masks', 'fixed_masks',
            'MaskOptions']
 
-# %% ../nbs/03_masks.ipynb #00473a8d
+# %% ../nbs/03_masks.ipynb #09952521
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from .core import UserError, option
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
 
-# %% ../nbs/03_masks.ipynb #15cf975a
+# %% ../nbs/03_masks.ipynb #9ffcb3cc
 def he_scale(
     fan_in: float, # Inputs of a unit, before masking
     density: float = .5, # Fraction that the mask is expected to keep
@@ -30,7 +30,7 @@ def he_scale(
     "Standard deviation of frozen weights that keeps a ReLU network's signal (He and others 2015)."
     return math.sqrt(2/(max(fan_in, 1)*density))
 
-# %% ../nbs/03_masks.ipynb #7f7fc8c3
+# %% ../nbs/03_masks.ipynb #49ebc830
 def fan_in(module: nn.Module, weight: Tensor) -> float:
     "The number of inputs that are summed in one output of a module."
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)): return 1
@@ -38,7 +38,7 @@ def fan_in(module: nn.Module, weight: Tensor) -> float:
         return weight.shape[0]/module.groups*math.prod(module.kernel_size)/math.prod(module.stride)
     return weight[0].numel()
 
-# %% ../nbs/03_masks.ipynb #21e2fcf9
+# %% ../nbs/03_masks.ipynb #a6038f01
 class DoubleDiagonal(nn.Module):
     "Two trained diagonals, shift 0 and 1, wrapped round a layer's matrix [out, fan_in]."
     def __init__(self,
@@ -53,14 +53,17 @@ class DoubleDiagonal(nn.Module):
         places = torch.stack([i % out*inputs + (i + shift) % inputs for shift in (0, 1)])
         self.register_buffer('places', places.flatten(), persistent=False)
 
-    def forward(self, weight: Tensor) -> Tensor: # weight plus diagonals, of the weight's shape
-        values = self.values.flatten().to(weight.dtype)*self.scale
-        return weight.flatten().index_add(0, self.places, values).view_as(weight)
+# %% ../nbs/03_masks.ipynb #ea2b575a
+@patch
+def forward(self: DoubleDiagonal, weight: Tensor) -> Tensor: # weight plus diagonals, of the weight's shape
+    values = self.values.flatten().to(weight.dtype)*self.scale
+    return weight.flatten().index_add(0, self.places, values).view_as(weight)
 
-    def extra_repr(self):
-        return f'{self.values.shape[1]} values each'
+@patch
+def extra_repr(self: DoubleDiagonal):
+    return f'{self.values.shape[1]} values each'
 
-# %% ../nbs/03_masks.ipynb #da952b19
+# %% ../nbs/03_masks.ipynb #f98b3da5
 class Mask(nn.Module):
     "A learned mask over a frozen random weight, to be registered as its parametrization."
     def __init__(self,
@@ -84,26 +87,31 @@ class Mask(nn.Module):
         else: masked = self.softly(weight)
         return masked if self.diagonal is None else self.diagonal(masked)
 
-    def softly(self, weight: Tensor) -> Tensor:
-        "The weight under the mask that trains."
-        gate = self.gate
-        if self.training: state, masked = self.shared.state, gate.gated(weight, self.scores, self.shared.state)
-        else:
-            state = self.shared.now()
-            masked = weight*gate.soft(self.scores, state)
-        if gate.correction == 'none': return masked
-        return masked*gate.factor(gate.kept(self.scores, state))
+# %% ../nbs/03_masks.ipynb #d28d768a
+@patch
+def softly(self: Mask, weight: Tensor) -> Tensor:
+    "The weight under the mask that trains."
+    gate = self.gate
+    if self.training: state, masked = self.shared.state, gate.gated(weight, self.scores, self.shared.state)
+    else:
+        state = self.shared.now()
+        masked = weight*gate.soft(self.scores, state)
+    if gate.correction == 'none': return masked
+    return masked*gate.factor(gate.kept(self.scores, state))
 
-    def extra_repr(self):
-        return f'{"×".join(map(str, self.shape))}, {self.gate}, {self.distribution}, layer {self.layer} of seed {self.seed}'
+# %% ../nbs/03_masks.ipynb #b519eb12
+@patch
+def extra_repr(self: Mask):
+    shape = '×'.join(map(str, self.shape))
+    return f'{shape}, {self.gate}, {self.distribution}, layer {self.layer} of seed {self.seed}'
 
-# %% ../nbs/03_masks.ipynb #a589f352
+# %% ../nbs/03_masks.ipynb #cb96de51
 @patch(as_prop=True)
 def mask(self: Mask) -> Tensor: # bool, of `shape`
     "The hard mask."
     return self.gate.hard(self.scores.detach(), self.shared.now())
 
-# %% ../nbs/03_masks.ipynb #e71e6636
+# %% ../nbs/03_masks.ipynb #36b57cbc
 @patch
 def soft(self: Mask) -> Tensor: # of `shape`, differentiable
     "The soft mask."
@@ -114,11 +122,12 @@ def density(self: Mask) -> float:
     "The fraction that the hard mask keeps."
     return self.mask.float().mean().item() if self.scores.numel() else 0.
 
-# %% ../nbs/03_masks.ipynb #e105fb63
+# %% ../nbs/03_masks.ipynb #ce198d0b
 @patch
 def frozen(self: Mask) -> Tensor: # float32 of `shape`
     "The random weight, generated from the seed."
-    return weights(self.seed, self.layer, self.shape, self.distribution, self.scale, device=self.scores.device)
+    device = self.scores.device
+    return weights(self.seed, self.layer, self.shape, self.distribution, self.scale, device=device)
 
 @patch
 def final_scale(self: Mask) -> float: # a float32
@@ -132,7 +141,7 @@ def final_weight(self: Mask, weight: Tensor = None) -> Tensor: # float32 of `sha
     if self.gate.correction == 'none': return weight
     return (weight/unit(self.distribution, self.scale)).round_()*unit(self.distribution, self.final_scale())
 
-# %% ../nbs/03_masks.ipynb #fb1508c2
+# %% ../nbs/03_masks.ipynb #08ce786f
 class Masks:
     "All masks of a network: what their gate computes once for all of them."
     def __init__(self, gate: Gate, members: list): # members: `Mask`s
@@ -149,29 +158,35 @@ class Masks:
     def __repr__(self): return f'Masks({self.gate}, {len(self)} of them, progress {self.state.progress:.3g})'
     def scores(self) -> list: return [mask.scores for mask in self.members]
 
-    def step(self, progress: float): # 0…1
-        "Move to a progress. Call it before every training step."
-        self.state = self.gate.at(progress, self.scores())
-        if self.compiled and self.state.beta is not None:
-            self.state = replace(self.state, beta=torch.tensor(self.state.beta))
+# %% ../nbs/03_masks.ipynb #6ab73260
+@patch
+def step(self: Masks, progress: float): # 0…1
+    "Move to a progress. Call it before every training step."
+    self.state = self.gate.at(progress, self.scores())
+    if self.compiled and self.state.beta is not None:
+        self.state = replace(self.state, beta=torch.tensor(self.state.beta))
 
-    def now(self) -> GateState:
-        "The state, with the threshold of the scores as they are after the last step."
-        return self.fixed or self.gate.ranked(self.state, self.scores())
+@patch
+def now(self: Masks) -> GateState:
+    "The state, with the threshold of the scores as they are after the last step."
+    return self.fixed or self.gate.ranked(self.state, self.scores())
 
-    def settled(self) -> bool:
-        "Has the gate reached the density that it shall keep?"
-        return self.gate.settled(self.state.progress)
+@patch
+def settled(self: Masks) -> bool:
+    "Has the gate reached the density that it shall keep?"
+    return self.gate.settled(self.state.progress)
 
-    def penalty(self): # scalar, to be added to the loss; 0. without a penalty
-        "`sparsity` times the network's expected density, or times its distance from the density to keep."
-        gate = self.gate
-        if not gate.sparsity: return 0.
-        total = sum(s.numel() for s in self.scores())
-        kept = sum(gate.expected_density(s, self.state)*s.numel() for s in self.scores())/total
-        return gate.sparsity*(kept if gate.keep is None else (kept - gate.keep).abs())
+# %% ../nbs/03_masks.ipynb #9002cdd0
+@patch
+def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalty
+    "`sparsity` times the network's expected density, or times its distance from the density to keep."
+    gate = self.gate
+    if not gate.sparsity: return 0.
+    total = sum(s.numel() for s in self.scores())
+    kept = sum(gate.expected_density(s, self.state)*s.numel() for s in self.scores())/total
+    return gate.sparsity*(kept if gate.keep is None else (kept - gate.keep).abs())
 
-# %% ../nbs/03_masks.ipynb #bcf474bb
+# %% ../nbs/03_masks.ipynb #74516cbb
 def _name_of(path: str, tensor: str) -> str:
     if tensor == 'weight': return path or 'root'
     return f'{path}.{tensor}'.removeprefix('.')
@@ -182,7 +197,7 @@ def _sites(model: nn.Module): # (name, module, tensor, Mask), once for every pla
         for tensor, chain in module.parametrizations.items():
             if isinstance(chain[0], Mask): yield _name_of(path, tensor), module, tensor, chain[0]
 
-# %% ../nbs/03_masks.ipynb #93c382b1
+# %% ../nbs/03_masks.ipynb #5a9d23cd
 def masks_of(model: nn.Module) -> dict: # name → Mask, in the order of the ticket
     "The masks of a network. A shared weight counts once."
     found = {}
@@ -196,7 +211,7 @@ def of(cls: Masks, model: nn.Module) -> Masks: # None: a dense network
     "The `Masks` of a network."
     return next((mask.shared for _, _, _, mask in _sites(model)), None)
 
-# %% ../nbs/03_masks.ipynb #af64b03f
+# %% ../nbs/03_masks.ipynb #efd85360
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)
     "The place that a mask's name means; an `AttributeError` where the network has none of this name."
     if name == 'root': return model, 'weight'
@@ -208,14 +223,15 @@ def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's 
         raise AttributeError(f'{type(module).__name__} {name!r} has no weight')
     return module, tensor
 
-# %% ../nbs/03_masks.ipynb #2d5c620a
+# %% ../nbs/03_masks.ipynb #8b3d1d47
 def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the first is `tensor_place`'s
     "All places of a dense network that share the weight of this name."
     module, tensor = tensor_place(model, name)
     weight = getattr(module, tensor)
-    return [(m, t) for m in model.modules() for t, p in m.named_parameters(recurse=False) if p is weight] or [(module, tensor)]
+    everywhere = [(m, t, p) for m in model.modules() for t, p in m.named_parameters(recurse=False)]
+    return [(m, t) for m, t, p in everywhere if p is weight] or [(module, tensor)]
 
-# %% ../nbs/03_masks.ipynb #587f0211
+# %% ../nbs/03_masks.ipynb #c85b62a8
 @dataclass
 class Weight:
     "A weight that a mask can be put on."
@@ -236,37 +252,41 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
                 found.append(Weight(_name_of(path, tensor), module, tensor, p))
     return found
 
-# %% ../nbs/03_masks.ipynb #2748e45c
+# %% ../nbs/03_masks.ipynb #77a816e2
 def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't be masked
     hooks = [type(hook).__module__ for hook in module._forward_pre_hooks.values()]
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
-    if isinstance(module, (nn.ParameterList, nn.ParameterDict)): return 'is no layer, only a list of parameters'
+    if isinstance(module, (nn.ParameterList, nn.ParameterDict)): return 'is a list of parameters'
     if parametrize.is_parametrized(module): return 'has a parametrization of its own already'
-    if any(name.startswith('torch.nn.utils') for name in hooks): return 'computes its weight by a hook already'
+    if any(name.startswith('torch.nn.utils') for name in hooks): return 'computes its weight by a hook'
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         for what in 'max_norm', 'sparse', 'padding_idx':
             value = getattr(module, what, None)
             if value is not None and value is not False: return f'uses {what}, which writes to its weight'
     return None
 
+# %% ../nbs/03_masks.ipynb #326e5c8c
 def _refuse(path: str, module: nn.Module, why: str):
-    raise UserError(f'{path or "the network"} ({type(module).__name__}) {why}, so no mask can be put on it: '
+    name = f'{path or "the network"} ({type(module).__name__})'
+    raise UserError(f'{name} {why}, so no mask can be put on it: '
                     f'leave it as it is by skip=({path!r},), or take another layer')
 
-# %% ../nbs/03_masks.ipynb #7202285b
+# %% ../nbs/03_masks.ipynb #8f30215a
 def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
     paths = [path for path, module in model.named_modules() if next(module.parameters(), None) is not None]
     names = [*paths, *(weight.name for weight in weights_of(model))]
     for pattern in skip:
         if any(fnmatch(name, pattern) for name in names): continue
-        raise UserError(f'no layer is called {pattern!r} to be skipped: there are {", ".join(filter(None, paths))}')
+        known = ', '.join(filter(None, paths))
+        raise UserError(f'no layer is called {pattern!r} to be skipped: there are {known}')
     def skipped(name: str) -> bool: # the name itself, or that of a module around it
         parts = name.split('.')
-        return any(fnmatch('.'.join(parts[:n]), pattern) for n in range(1, len(parts) + 1) for pattern in skip)
+        around = ['.'.join(parts[:n + 1]) for n in range(len(parts))]
+        return any(fnmatch(path, pattern) for path in around for pattern in skip)
     return skipped
 
-# %% ../nbs/03_masks.ipynb #d245b3ac
-def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight`; those in a list share one parameter
+# %% ../nbs/03_masks.ipynb #aef1386c
+def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` that share a parameter
     skipped, shared = _skipped(model, skip), {}
     for path, module in model.named_modules():
         foreign = parametrize.is_parametrized(module) and not any(site[1] is module for site in _sites(model))
@@ -278,8 +298,8 @@ def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight`; th
         shared.setdefault(id(weight.parameter), []).append(weight)
     return list(shared.values())
 
-# %% ../nbs/03_masks.ipynb #063c6f7d
-def _put_on(shared: list, mask: Mask): # shared: of `Weight`, all the places of one parameter
+# %% ../nbs/03_masks.ipynb #2c56970c
+def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all places of one parameter
     first = shared[0].parameter
     frozen, chain = mask.frozen().to(first.dtype), None
     for weight in shared:
@@ -291,8 +311,9 @@ def _put_on(shared: list, mask: Mask): # shared: of `Weight`, all the places of 
         chain = module.parametrizations[tensor]
         chain._non_persistent_buffers_set.add('original')
         mask.train(module.training)
+        (_zero_biases if bias else drop_biases)(module)
 
-# %% ../nbs/03_masks.ipynb #eb60b501
+# %% ../nbs/03_masks.ipynb #7265442e
 def drop_biases(module: nn.Module):
     "Remove the biases of a layer of PyTorch."
     if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)): module.bias = None
@@ -302,38 +323,35 @@ def _zero_biases(module: nn.Module):
     for name, p in module.named_parameters(recurse=False):
         if 'bias' in name: nn.init.zeros_(p)
 
-# %% ../nbs/03_masks.ipynb #c6f50d33
+# %% ../nbs/03_masks.ipynb #2d082740
 def ticketize(
     model: nn.Module, # Stays as it is: the ticket is a copy
     seed: int = 0, # 0…2⁶⁴−1: with the masks it is the whole ticket
     gate: Gate = None, # None: `SigmoidGate()`
     distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
     density: float = .5, # Expected density, for the scale of the weights
-    bias: bool = False, # Keep and train the biases that layers have; the ticket is then not pure
+    bias: bool = False, # Keep and train the layers' biases; the ticket is then not pure
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') of layers to train as usual
-    double_diagonal: bool = False, # Add a trained `DoubleDiagonal` to each weight; the ticket is then not pure
+    double_diagonal: bool = False, # Add a trained `DoubleDiagonal` to each weight; then not pure
 ) -> nn.Module:
     "A copy of a network with a mask on each of its weights. Warns of what else would train."
     model = deepcopy(model)
     before = Masks.of(model)
     gate = gate or (before.gate if before else SigmoidGate())
     if before and gate != before.gate:
-        raise UserError(f'the network is gated already, by {before.gate}: gate the rest by the same, not by {gate}')
-    number = max((mask.layer for mask in before or ()), default=-1) + 1
-    made = []
-    for number, shared in enumerate(_gateable(model, skip), number):
+        raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
+    first, made = max((mask.layer for mask in before or ()), default=-1) + 1, []
+    for number, shared in enumerate(_gateable(model, skip), first):
         p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
-        mask = Mask(p.shape, gate, seed, number, distribution, he_scale(inputs, density), p.device).to(p.dtype)
+        mask = Mask(p.shape, gate, seed, number, distribution, he_scale(inputs, density), p.device)
+        made.append(mask.to(p.dtype))
         if double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
-        _put_on(shared, mask)
-        for weight in shared:
-            (_zero_biases if bias else drop_biases)(weight.module)
-        made.append(mask)
+        _put_on(shared, mask, bias)
     if made: Masks(gate, [*(before or ()), *made])
     if note := inventory(model).note(): warnings.warn(f'ticketize: {note}', stacklevel=2)
     return model
 
-# %% ../nbs/03_masks.ipynb #b3e47629
+# %% ../nbs/03_masks.ipynb #8a55ff8a
 @dataclass
 class Inventory:
     "What of a network is gated and what isn't; names as in the dense network."
@@ -343,61 +361,70 @@ class Inventory:
     fixed: dict = field(default_factory=dict)      # name → parameter that doesn't require a gradient
     types: dict = field(default_factory=dict)      # name → type of its module, for people
 
-    @property
-    def pure(self) -> bool:
-        return bool(self.gated) and not self.trained
+# %% ../nbs/03_masks.ipynb #434e96d2
+@patch(as_prop=True)
+def pure(self: Inventory) -> bool:
+    return bool(self.gated) and not self.trained
 
-    def grouped(self, names, tensors: bool = True) -> str:
-        "By module type: '20 BatchNorm2d (weight, bias)', or '20 BatchNorm2d' only."
-        groups = {}
-        for name in names:
-            path, _, tensor = (name, '', '') if name in self.gated else name.rpartition('.')
-            modules, parts = groups.setdefault(self.types[name], ({}, {}))
-            modules[path] = parts[tensor] = True
-        def text(kind, modules, parts):
-            return f'{len(modules)} {kind}' + f' ({", ".join(parts)})'*(tensors and any(parts))
-        return ', '.join(text(kind, *group) for kind, group in groups.items())
+# %% ../nbs/03_masks.ipynb #59c283e8
+@patch
+def grouped(self: Inventory, names, tensors: bool = True) -> str:
+    "By module type: '20 BatchNorm2d (weight, bias)', or '20 BatchNorm2d' only."
+    groups = {}
+    for name in names:
+        path, _, tensor = (name, '', '') if name in self.gated else name.rpartition('.')
+        modules, parts = groups.setdefault(self.types[name], ({}, {}))
+        modules[path] = parts[tensor] = True
+    def text(kind, modules, parts):
+        return f'{len(modules)} {kind}' + f' ({", ".join(parts)})'*(tensors and any(parts))
+    return ', '.join(text(kind, *group) for kind, group in groups.items())
 
-    def note(self) -> str: # '' where all is gated
-        "What isn't gated, in a line; `print(inventory(model))` says more."
-        rest = ('trained as usual', self.trained), ('measured', self.measured), ('fixed', self.fixed)
-        parts = [f'{what}: {self.grouped(names, False)}' for what, names in rest if names]
-        return '; '.join([f'{len(self.gated)} gated', *parts])*bool(parts)
+# %% ../nbs/03_masks.ipynb #19470cc1
+@patch
+def note(self: Inventory) -> str: # '' where all is gated
+    "What isn't gated, in a line; `print(inventory(model))` says more."
+    rest = ('trained as usual', self.trained), ('measured', self.measured), ('fixed', self.fixed)
+    parts = [f'{what}: {self.grouped(names, False)}' for what, names in rest if names]
+    return '; '.join([f'{len(self.gated)} gated', *parts])*bool(parts)
 
-    def __str__(self):
-        why = [(self.trained, 'trained as usual', 'biases and other parameters of one dimension, or layers left out by skip'),
-               (self.measured, 'measured', 'statistics of the training data, not learned by gradient'),
-               (self.fixed, 'fixed', 'they require no gradient')]
-        lines = [f'{len(self.gated)} gated: {self.grouped(self.gated)}' if self.gated else 'nothing is gated']
-        lines += [f'{what}: {self.grouped(names)} – {reason}' for names, what, reason in why if names]
-        return '\n'.join(lines)
+@patch
+def __str__(self: Inventory):
+    why = [(self.trained, 'trained as usual', 'they have one dimension, or were left out by skip'),
+           (self.measured, 'measured', 'statistics of the training data, not learned by gradient'),
+           (self.fixed, 'fixed', 'they require no gradient')]
+    lines = [f'{len(self.gated)} gated: {self.grouped(self.gated)}' if self.gated else 'nothing is gated']
+    lines += [f'{what}: {self.grouped(names)} – {reason}' for names, what, reason in why if names]
+    return '\n'.join(lines)
 
-# %% ../nbs/03_masks.ipynb #971cd453
+# %% ../nbs/03_masks.ipynb #6612f973
 def _plain(name: str) -> str: # 'a.parametrizations.weight.0.diagonal.values' → 'a.diagonal.values'
     path, found, rest = f'.{name}'.rpartition('.parametrizations.')
     if not found: return name
     tensor, _, rest = rest.partition('.0.')
     return f'{_name_of(path.removeprefix("."), tensor)}.{rest}'.removeprefix('root.')
 
-# %% ../nbs/03_masks.ipynb #3f0a4bf4
+# %% ../nbs/03_masks.ipynb #544399c9
+def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a state dict without scores
+    scores = {id(mask.scores) for mask in masks_of(model).values()}
+    for full in model.state_dict():
+        path, _, tensor = full.rpartition('.')
+        module = model.get_submodule(path)
+        p = getattr(module, tensor, None)
+        if torch.is_tensor(p) and id(p) not in scores: yield full, module, p, tensor in module._buffers
+
+# %% ../nbs/03_masks.ipynb #73a03fe0
 def inventory(model: nn.Module) -> Inventory:
     "Take stock of a network: what is gated, and what else it would learn."
     stock = Inventory(masks_of(model))
     for name, module, tensor, _ in _sites(model):
         if name in stock.gated: stock.types[name] = type(module).__name__.removeprefix('Parametrized')
-    scores = {id(mask.scores) for mask in stock.gated.values()}
-    saved = set(model.state_dict())
-    for path, module in model.named_modules():
-        for tensor, p in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            name = _plain(f'{path}.{tensor}'.removeprefix('.'))
-            is_buffer = tensor in module._buffers
-            if id(p) in scores or (is_buffer and f'{path}.{tensor}'.removeprefix('.') not in saved): continue
-            kind = stock.measured if is_buffer else stock.trained if p.requires_grad else stock.fixed
-            if all(p is not other for other in kind.values()): kind[name] = p
-            stock.types.setdefault(name, type(module).__name__.removeprefix('Parametrized'))
+    for full, module, p, is_buffer in _learned(model):
+        kind = stock.measured if is_buffer else stock.trained if p.requires_grad else stock.fixed
+        if all(p is not other for other in kind.values()): kind[_plain(full)] = p
+        stock.types.setdefault(_plain(full), type(module).__name__.removeprefix('Parametrized'))
     return stock
 
-# %% ../nbs/03_masks.ipynb #aee9cd7f
+# %% ../nbs/03_masks.ipynb #be3361ff
 def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing requires a gradient
     "A copy of a ticket's network as an ordinary dense one, under the hard masks."
     model, made = deepcopy(model).eval(), {}
@@ -412,7 +439,7 @@ def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing re
         module.register_parameter(tensor, made[id(mask)])
     return model.requires_grad_(False)
 
-# %% ../nbs/03_masks.ipynb #51f3b6cb
+# %% ../nbs/03_masks.ipynb #7b38ccbe
 @contextmanager
 def soft_masks(model: nn.Module):
     "Within this context the network evaluates with its soft masks."
@@ -423,7 +450,7 @@ def soft_masks(model: nn.Module):
     finally:
         if masks is not None: masks.soft_eval = False
 
-# %% ../nbs/03_masks.ipynb #f6d884fe
+# %% ../nbs/03_masks.ipynb #be4caf6c
 @contextmanager
 def fixed_masks(model: nn.Module):
     "Within this context, in which scores and mode don't change, every masked weight is computed once."
@@ -435,18 +462,21 @@ def fixed_masks(model: nn.Module):
     finally:
         if masks is not None: masks.fixed = None
 
-# %% ../nbs/03_masks.ipynb #97de03ad
+# %% ../nbs/03_masks.ipynb #9e4d50a6
 @dataclass(frozen=True)
 class MaskOptions:
     "How a network is gated."
     gate: str = option('sigmoid', 'how scores become a mask; none trains the dense twin', ('none', *GATES))
     distribution: str = option('signed', 'of the frozen weights', STREAMS)
     density: float = option(.5, 'expected density, for the scale of the frozen weights')
-    skip: str = option('', 'names or patterns of layers that train as usual, with commas; the ticket is then not pure')
+    skip: str = option('', 'layers that train as usual: names or patterns, with commas; then not pure')
     bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; the ticket is then not pure')
+    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
 
-    def apply(self, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
-        "The ticket of a dense network, as the options say."
-        skip = tuple(filter(None, self.skip.split(',')))
-        return ticketize(model, seed, gate, self.distribution, self.density, self.bias, skip, self.double_diagonal)
+# %% ../nbs/03_masks.ipynb #8326c54a
+@patch
+def apply(self: MaskOptions, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
+    "The ticket of a dense network, as the options say."
+    skip = tuple(filter(None, self.skip.split(',')))
+    return ticketize(model, seed, gate, self.distribution, self.density, self.bias, skip,
+                     self.double_diagonal)
