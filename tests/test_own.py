@@ -79,7 +79,7 @@ def test_nothing_to_gate():
 @pytest.mark.parametrize('given, words', [
     (dict(keep=0.), ['keep']), (dict(lr=0.), ['lr']),
     (dict(gate='popup', straight=2.), ['popup', 'straight']),
-    (dict(gate='ste', beta_start=2.), ['ste', 'beta_start']), (dict(keep=.25, zero=3), ['keep', 'zero']),
+    (dict(gate='ste', beta_start=2.), ['ste', 'beta_start']), (dict(keep=.25, zero=3), ['zero']),
     (dict(epoch=3), ['epoch', 'epochs']), (dict(kep=.5), ['kep', 'keep']),
     (dict(gate='sigmoyd'), ['sigmoid'])])
 def test_settings_that_cannot_be(given, words):
