@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TICKET_NAME', 'DOWNLOADING', 'ticket_in', 'config_of', 'card_of', 'TicketModel']
 
-# %% ../nbs/21_hub.ipynb #742f0f16
+# %% ../nbs/21_hub.ipynb #8c0b6344
 from pathlib import Path
 import json, tempfile
 from fastcore.basics import patch
@@ -14,7 +14,7 @@ from .infer import network_of
 from .core import atomic_write
 from .ticket import Ticket, TicketError, describe, load_ticket, ticket_bytes
 
-# %% ../nbs/21_hub.ipynb #fb227e57
+# %% ../nbs/21_hub.ipynb #ba954d10
 class _LocalOnly:
     "What of the Hub's mixin works without its package: folders."
     def __init_subclass__(cls, **about):
@@ -34,13 +34,13 @@ class _LocalOnly:
     def push_to_hub(self, *args, **options):
         raise ImportError("the Hugging Face Hub needs its package: pip install 'train_ticket[hub]'")
 
-# %% ../nbs/21_hub.ipynb #aed789f2
+# %% ../nbs/21_hub.ipynb #19f6746e
 try:
     from huggingface_hub import ModelHubMixin, hf_hub_download
 except ImportError:
     ModelHubMixin = _LocalOnly
 
-# %% ../nbs/21_hub.ipynb #042d21d5
+# %% ../nbs/21_hub.ipynb #c40489eb
 TICKET_NAME = 'model.ticket.safetensors'
 
 def ticket_in(
@@ -54,7 +54,7 @@ def ticket_in(
     names = ', '.join(path.name for path in found)
     raise TicketError(f'{folder}: which of {names}? Call one of them {TICKET_NAME}')
 
-# %% ../nbs/21_hub.ipynb #f17968b5
+# %% ../nbs/21_hub.ipynb #703e6302
 def config_of(ticket: Ticket) -> dict:
     "What `config.json` states about a ticket."
     names = ('arch', 'arch_args', 'factory', 'seed', 'distribution', 'density', 'pure', 'weights',
@@ -62,7 +62,7 @@ def config_of(ticket: Ticket) -> dict:
     stated = {name: getattr(ticket, name) for name in names}
     return dict(library_name='train_ticket') | stated | dict(classes=list(ticket.classes))
 
-# %% ../nbs/21_hub.ipynb #ff672057
+# %% ../nbs/21_hub.ipynb #44821703
 def card_of(ticket: Ticket) -> str:
     "The card (`README.md`) of a ticket."
     in_shape = ', '.join(map(str, ticket.arch_args.get('in_shape') or ['…']))
@@ -85,14 +85,14 @@ logits = model(images)                     # float [B, {in_shape}], normalised: 
 ```
 """
 
-# %% ../nbs/21_hub.ipynb #d328b4c7
+# %% ../nbs/21_hub.ipynb #a7da7d95
 _ABOUT = dict(library_name='train_ticket', tags=['strong-lottery-ticket', 'supermask'])
 
 class TicketModel(nn.Module, ModelHubMixin, **_ABOUT):
     "A ticket's network that knows where it came from: x float [B, *in_shape], normalised → logits."
     _hub_mixin_config = {} # or the mixin would keep every argument of __init__ in it, masks and all
 
-    # A Ticket and its nn.Module; not annotated, or the mixin would build a Ticket from a stranger's config.json
+    # A Ticket and its nn.Module; not annotated, else the mixin builds a Ticket from any config.json
     def __init__(self, ticket, network):
         super().__init__()
         self.network, self.content = network, ticket_bytes(ticket)
@@ -102,7 +102,7 @@ class TicketModel(nn.Module, ModelHubMixin, **_ABOUT):
     def forward(self, x):
         return self.network(x)
 
-# %% ../nbs/21_hub.ipynb #5719d1a7
+# %% ../nbs/21_hub.ipynb #e5f2e5cd
 @patch(as_prop=True)
 def ticket(self: TicketModel) -> Ticket:
     "The ticket that the model was made from."
@@ -115,7 +115,7 @@ def _save_pretrained(self: TicketModel, save_directory: Path):
     atomic_write(save_directory/'config.json', json.dumps(self.config, indent=2))
     if not (save_directory/'README.md').exists(): atomic_write(save_directory/'README.md', self.card)
 
-# %% ../nbs/21_hub.ipynb #f1fce99f
+# %% ../nbs/21_hub.ipynb #7f2f17bb
 DOWNLOADING = 'revision', 'cache_dir', 'force_download', 'local_files_only', 'token'
 
 @patch(cls_method=True)
