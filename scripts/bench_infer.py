@@ -1,8 +1,8 @@
 """Compare the modes of a ticket's network with dense float32: python scripts/bench_infer.py [--ticket FILE]
 
 Appends to results/infer.jsonl: a line for each size and batch (generated against dense), each size and
-density (sparse against dense), and, with --ticket, one for the 10,000 MNIST test images in each mode. Variants
-take turns, so that what else the machine does falls on all alike.
+density (sparse against dense), and, with --ticket, one for the 10,000 MNIST test images in each mode.
+Variants take turns, so that what else the machine does falls on all alike.
 """
 import os
 # PyTorch's threads are not to spin through the next variant's turn; it has to be set before PyTorch is loaded
@@ -61,7 +61,8 @@ def mnist(path):
 
     times = turns({name: lambda name=name: right(name) for name in networks}, seconds=20)
     size = Path(path).stat().st_size
-    return dict(kind='mnist', ticket=Path(path).parent.name, ticket_bytes=size, batch=1000, correct=found, milliseconds=times,
+    return dict(kind='mnist', ticket=Path(path).parent.name, ticket_bytes=size, batch=1000,
+                correct=found, milliseconds=times,
                 weight_bytes={name: weight_memory(network)['total'] for name, network in networks.items()})
 
 

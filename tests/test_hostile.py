@@ -1,4 +1,4 @@
-"""Hostile ticket files: whatever a stranger sends, the answer is the ticket that was written or a TicketError.
+"""Hostile ticket files: the answer is always the ticket that was written, or a TicketError.
 
 And little memory is used to find out."""
 import atexit, contextlib, io, json, math, os, shutil, struct, subprocess, sys
@@ -245,8 +245,8 @@ def one_line(*arguments) -> str:
 LENET = dict(arch='lenet300', training=dict(dataset='digits'), normalisation=dict(mean=[.5], std=[.5]))
 UNUSABLE = [*WRONG, dict(arch_args=dict(width='wide')), dict(arch_args=dict(width=[1])),
             dict(arch_args=dict(depth=1)), images(1, 9, 9), dict(arch_args=dict(classes=None)),
-            dict(arch='lenet9'), dict(arch='custom'), dict(training={}), dict(training=dict(dataset='nowhere')),
-            dict(classes=['a']), scaled(mean=[.5]*2, std=[.5]*2)]
+            dict(arch='lenet9'), dict(arch='custom'), dict(training={}),
+            dict(training=dict(dataset='nowhere')), dict(classes=['a']), scaled(mean=[.5]*2, std=[.5]*2)]
 
 
 @pytest.mark.parametrize('changes', UNUSABLE, ids=str)
@@ -290,7 +290,8 @@ def layer(*shape, kept=0, coding='range', name='0') -> dict:
 def third(tensors, layers=(), **facts) -> bytes:
     "A file of the third format."
     header = dict(format_version=FORMAT_VERSION, prng_version=prng.SPEC_VERSION, seed=1,
-                  distribution='signed', arch='custom', arch_args={}, normalisation={}, classes=[], layers=list(layers), training={},
+                  distribution='signed', arch='custom', arch_args={}, normalisation={}, classes=[],
+                  layers=list(layers), training={},
                   factory='', pure=bool(layers))
     return save(tensors, texts(header | facts))
 
