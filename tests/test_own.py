@@ -7,7 +7,7 @@ from torch import nn
 from conftest import top
 import own_networks as own
 from in_new_process import OPTIONS
-from train_ticket import analysis, infer, ticket, train
+from train_ticket import infer, ticket, train
 from train_ticket.core import UserError
 from train_ticket.train import ConfigError, configure, fit
 
@@ -125,6 +125,7 @@ def test_factories_that_fail(model, words, capsys):
 
 
 def test_owners_of_networks_are_told_the_option(done, capsys):
+    from train_ticket import analysis
     path = done['ticket']
     for main, arguments in (infer.main, ['--ticket', path]), (analysis.main, ['runs/x']):
         assert '--model' in command(capsys, main, *arguments)
@@ -132,6 +133,7 @@ def test_owners_of_networks_are_told_the_option(done, capsys):
 
 
 def test_every_command_takes_the_model(done, capsys):
+    from train_ticket import analysis
     path, model = done['ticket'], ['--model', f'{OWN}:with_logits']
     commands = (infer.main, ['--ticket', path]), (ticket.main, ['audit', path]), (analysis.main, ['runs/x'])
     for main, arguments in commands:

@@ -203,7 +203,7 @@ def about(job: Job, **training) -> dict: # what `from_model` takes besides the n
     dataset, flat = job.dataset, settings(job.config)
     names = 'gate', 'optimizer', 'lr', 'epochs', 'batch_size'
     record = {name: flat[name] for name in names} | dict(dataset=dataset.name, versions=versions())
-    colours = dict(mean=list(dataset.mean), std=list(dataset.std))
+    colours = dict(mean=list(dataset.mean), std=list(dataset.std)) if dataset.mean else {}   # no images
     return architecture(job) | dict(normalisation=colours, classes=tuple(dataset.classes),
                                     training=record | training)
 
