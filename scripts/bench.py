@@ -11,11 +11,12 @@ from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
 import torch
+from train_ticket.config import configure
 from train_ticket.core import append_record, hardware, keep_large_blocks, versions
 from train_ticket.engine import distributed
 from train_ticket.loop import BareEngine, Callback, Run, train_epoch
 from train_ticket.optim import make_optimizer
-from train_ticket.train import configure, make_loaders, make_run, parameter_groups, prepare
+from train_ticket.train import make_loaders, make_run, parameter_groups, prepare
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/bench.jsonl'
 FLAGS = 'avx', 'avx2', 'fma', 'avx512f', 'avx512bw', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'sve', 'asimd'

@@ -7,11 +7,12 @@ import ast, math, sys, time
 from functools import partial
 from pathlib import Path
 import torch
+from train_ticket.config import configure
 from train_ticket.core import append_record
 from train_ticket.loop import BareEngine, Callback, History, Run, evaluate, train
 from train_ticket.masks import masks_of, tensor_place
 from train_ticket.optim import make_optimizer
-from train_ticket.train import configure, make_loaders, parameter_groups, prepare
+from train_ticket.train import make_loaders, parameter_groups, prepare
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/levers.jsonl'
 COMMON = dict(dataset='mnist', loader='resident', device='cpu', epochs=20, batch_size=256, lr=.05,

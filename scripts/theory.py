@@ -11,6 +11,7 @@ from pathlib import Path
 os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np
 import torch
+from train_ticket.config import configure
 from train_ticket.core import append_record, hardware, read_records, versions
 from train_ticket.datasets import load_dataset
 from train_ticket.infer import evaluate
@@ -20,7 +21,6 @@ from train_ticket.theory import (METHODS, MOST, as_ticket, construct, construct_
                                  grey_loaders, halvings, misses, nearest_subset, output_bound, success_bound,
                                  sufficient_subset, target_layers, tower, train_target)
 from train_ticket.ticket import accuracy, audit, save_ticket
-from train_ticket.train import configure
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/theory.jsonl'
 INTERVAL = -.464, .541   # of the candidates in Pensia and others 2020

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LOWEST', 'STARTS', 'PowerLaw', 'fit_power_law', 'resample', 'Scaling', 'compare', 'fit_scaling', 'price', 'plot_law',
-           'plot_scaling', 'mean_and_spread', 'runs_table']
+           'plot_scaling', 'mean_and_spread', 'runs_table', 'plot_runs']
 
-# %% ../nbs/19_scaling.ipynb #07fdb229
+# %% ../nbs/19_scaling.ipynb #581803bc
 from dataclasses import dataclass
 from itertools import product
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.stats import norm, t
 
-# %% ../nbs/19_scaling.ipynb #836bd4f8
+# %% ../nbs/19_scaling.ipynb #fade8638
 @dataclass(frozen=True)
 class PowerLaw:
     "error(n) = floor + scale·n^(−exponent). Its three numbers may be arrays: many laws at once."
@@ -25,7 +25,7 @@ class PowerLaw:
     def __call__(self, size): # error
         return self.floor + self.scale*np.asarray(size, float)**-self.exponent
 
-# %% ../nbs/19_scaling.ipynb #8eae52d8
+# %% ../nbs/19_scaling.ipynb #8c33ed76
 @patch
 def size(self: PowerLaw, error): # the n that has this error; inf where the floor is above it
     "The inverse of the law."
@@ -34,7 +34,7 @@ def size(self: PowerLaw, error): # the n that has this error; inf where the floo
         n = (np.where(above > 0, above, 1)/self.scale)**(-1/np.asarray(self.exponent, float))
     return np.where(above > 0, n, np.inf)
 
-# %% ../nbs/19_scaling.ipynb #7c04a7f2
+# %% ../nbs/19_scaling.ipynb #dc42c6b8
 def _predict(p, x): # p [B, 3], x [P] → log errors [B, P], and their slopes by p [B, P, 3]
     fall = p[:, 1:2] - p[:, 2:]*x
     error = np.logaddexp(p[:, :1], fall)
@@ -44,7 +44,7 @@ def _predict(p, x): # p [B, 3], x [P] → log errors [B, P], and their slopes by
 def _huber(r, delta):
     return np.where(np.abs(r) <= delta, r**2/2, delta*(np.abs(r) - delta/2)).sum(-1)
 
-# %% ../nbs/19_scaling.ipynb #fe83b97c
+# %% ../nbs/19_scaling.ipynb #4feb7991
 def _step(slope, r, delta, damping): # slopes [B, P, 3], residuals [B, P] → the change of p [B, 3]
     weight = np.minimum(1, delta/np.maximum(np.abs(r), 1e-300))
     normal = np.einsum('bpi,bp,bpj->bij', slope, np.where(weight < 1, weight/10, 1), slope)
@@ -52,7 +52,7 @@ def _step(slope, r, delta, damping): # slopes [B, P, 3], residuals [B, P] → th
     normal = normal + (damping[:, None]*diagonal + 1e-12)[..., None]*np.eye(3)
     return np.linalg.solve(normal, np.einsum('bpi,bp,bp->bi', slope, weight, r)[..., None])[..., 0]
 
-# %% ../nbs/19_scaling.ipynb #f99f73f5
+# %% ../nbs/19_scaling.ipynb #bcc6c3b3
 LOWEST = -7.   # a floor this far below the smallest error, in log space, counts as none
 
 def _inside(p, target, floor): # p with its floor and its exponent kept within their ranges
@@ -60,11 +60,11 @@ def _inside(p, target, floor): # p with its floor and its exponent kept within t
     e = np.clip(p[:, 0], low + LOWEST, low) if floor else p[:, 0]
     return np.stack([e, p[:, 1], np.clip(p[:, 2], .01, 5.)], 1)
 
-# %% ../nbs/19_scaling.ipynb #8c26e62b
+# %% ../nbs/19_scaling.ipynb #48a41112
 def _choose(better, new, old): # rows of `new` where better [B], else of `old`
     return np.where(better.reshape(-1, *[1]*(old.ndim - 1)), new, old)
 
-# %% ../nbs/19_scaling.ipynb #8cac8d6b
+# %% ../nbs/19_scaling.ipynb #1f7c708a
 def _descend(p, x, target, delta, floor, steps=60): # starts [B, 3], log errors [B, P] → p, its loss
     free = np.array([bool(floor), True, True])
     p, damping, idle = _inside(p, target, floor), np.full(len(p), 1e-2), 0
@@ -83,7 +83,7 @@ def _descend(p, x, target, delta, floor, steps=60): # starts [B, 3], log errors 
         damping = np.clip(np.where(better, damping*.3, damping*5), 1e-8, 1e8)
     return p, loss
 
-# %% ../nbs/19_scaling.ipynb #ab08815c
+# %% ../nbs/19_scaling.ipynb #3c01a8b2
 # (floor as a fraction of the smallest error, exponent)
 STARTS = [(floor, exponent) for floor in (.02, .5, .9) for exponent in (.2, .5, 1.)]
 
@@ -98,7 +98,7 @@ def _search(x, target, floor, delta, starts): # the best p [B, 3] over all start
         loss = np.where(better, found, loss)
     return best
 
-# %% ../nbs/19_scaling.ipynb #41a6253a
+# %% ../nbs/19_scaling.ipynb #59c52351
 def _check_data(sizes, table, floor): # a `ValueError` where no law can be fitted
     if (different := len(np.unique(sizes))) < 3 + floor:
         raise ValueError(f'a fit of {2 + floor} numbers needs {3 + floor} different sizes, not {different}')
@@ -107,14 +107,14 @@ def _check_data(sizes, table, floor): # a `ValueError` where no law can be fitte
     if not (np.isfinite(table).all() and (table > 0).all() and (sizes > 0).all()):
         raise ValueError('sizes and errors must be finite and above 0: an error of 0 has no logarithm')
 
-# %% ../nbs/19_scaling.ipynb #ed746ddc
+# %% ../nbs/19_scaling.ipynb #94680684
 def _fit(x, target, floor, delta, starts): # log sizes [P], log errors [B, P] → PowerLaw of arrays [B]
     e, a, exponent = _search(x - x.mean(), target, floor, delta, starts).T
     none = e <= target.min(1) + LOWEST + 1e-6
     low = np.where(none, 0., np.exp(e)) if floor else np.zeros(len(e))
     return PowerLaw(low, np.exp(a + exponent*x.mean()), exponent)
 
-# %% ../nbs/19_scaling.ipynb #e7f1cb45
+# %% ../nbs/19_scaling.ipynb #bb232dcc
 def fit_power_law(
     sizes, # [P], above 0: weights, or images
     errors, # [P] or, of many curves, [B, P]; above 0
@@ -129,11 +129,11 @@ def fit_power_law(
     if np.ndim(errors) > 1: return law
     return PowerLaw(*(float(numbers[0]) for numbers in (law.floor, law.scale, law.exponent)))
 
-# %% ../nbs/19_scaling.ipynb #f341fa10
+# %% ../nbs/19_scaling.ipynb #6ff9b5d6
 def _student(freedom, level): # Student's quantile over the normal one
     return t.ppf((1 + level)/2, freedom)/norm.ppf((1 + level)/2)
 
-# %% ../nbs/19_scaling.ipynb #cc44ce4b
+# %% ../nbs/19_scaling.ipynb #bb080223
 def resample(
     errors: list, # Of arrays: the errors at each size, one per seed, at least two
     draws: int, # How many
@@ -152,7 +152,7 @@ def resample(
         out[:, k] = own.mean() + (means - own.mean())*np.sqrt(n/(n - 1))*student
     return np.maximum(out, 1e-12)
 
-# %% ../nbs/19_scaling.ipynb #93a6e5ff
+# %% ../nbs/19_scaling.ipynb #80c6aeb3
 @dataclass(frozen=True)
 class Scaling:
     "A law, and the laws that a bootstrap over seeds gave in its place."
@@ -164,7 +164,7 @@ class Scaling:
     def interval(self, of=lambda law: law.exponent) -> tuple: # (low, high) of what follows from a law
         return compare(of, self)
 
-# %% ../nbs/19_scaling.ipynb #818fe71b
+# %% ../nbs/19_scaling.ipynb #c7c93271
 def compare(
     of, # A function of as many laws as there are fits → a number or an array
     *fits: Scaling,
@@ -175,7 +175,7 @@ def compare(
     found = np.array([np.quantile(of(*laws), tails, axis=-1, method='inverted_cdf') for laws in sets])
     return found[:, 0].min(0), found[:, 1].max(0)
 
-# %% ../nbs/19_scaling.ipynb #6888d4fe
+# %% ../nbs/19_scaling.ipynb #4bc2fe76
 @patch
 def __str__(self: Scaling):
     def about(of, digits):
@@ -187,7 +187,7 @@ def __str__(self: Scaling):
         floor = f'floor {about(lambda law: law.floor, 2)}'
     return f'exponent {about(lambda law: law.exponent, 3)}, {floor}; {self.level:.0%} intervals over seeds'
 
-# %% ../nbs/19_scaling.ipynb #c852596a
+# %% ../nbs/19_scaling.ipynb #3ee0e592
 def fit_scaling(
     sizes, # [P]
     errors: list, # Of arrays: at each size one per seed
@@ -206,7 +206,7 @@ def fit_scaling(
     identified = bool(np.quantile(laws.floor, (1 - level)/2) > .01*means.min())
     return Scaling(law, (laws,) if identified else (laws, without), level, identified)
 
-# %% ../nbs/19_scaling.ipynb #aa25684a
+# %% ../nbs/19_scaling.ipynb #c9bc69b8
 def price(
     ticket: Scaling, # Error against random weights
     twin: Scaling, # Error against trained weights
@@ -219,7 +219,7 @@ def price(
     low, high = compare(of, ticket, twin)
     return like_size(of(ticket.law, twin.law)), (like_size(low), like_size(high))
 
-# %% ../nbs/19_scaling.ipynb #2d045909
+# %% ../nbs/19_scaling.ipynb #bd91b318
 def plot_law(ax, fit: Scaling, smallest: float, largest: float, unit: float, colour): # unit: 100 for percent
     "A law as a line with the band of its interval."
     n = np.geomspace(smallest, largest, 60)
@@ -227,7 +227,7 @@ def plot_law(ax, fit: Scaling, smallest: float, largest: float, unit: float, col
     ax.plot(n, unit*fit.law(n), color=colour, lw=1.2)
     ax.fill_between(n, unit*low, unit*high, color=colour, alpha=.2, lw=0)
 
-# %% ../nbs/19_scaling.ipynb #3335c090
+# %% ../nbs/19_scaling.ipynb #63e213d3
 def plot_scaling(
     ax, # matplotlib's
     sizes, # [P]
@@ -246,7 +246,7 @@ def plot_scaling(
     ax.set(xscale='log', yscale='log')
     return ax
 
-# %% ../nbs/19_scaling.ipynb #d1b1a35e
+# %% ../nbs/19_scaling.ipynb #b0773f71
 def mean_and_spread(
     values, # Of any number of runs
     digits: int = 2,
@@ -257,14 +257,14 @@ def mean_and_spread(
     mean = f'{values.mean():.{digits}f}'
     return mean if len(values) == 1 else f'{mean} ± {values.std(ddof=1):.{digits}f}'
 
-# %% ../nbs/19_scaling.ipynb #f9c98c2a
+# %% ../nbs/19_scaling.ipynb #7e51844c
 def _row(group): # of the table
     return dict(n=len(group), test=mean_and_spread(100*group.test_accuracy),
                 validation=mean_and_spread(100*group.validation_accuracy), kept=f'{group.density.mean():.2f}',
                 pure=bool(group.pure.all()), kB=f'{group.ticket_bytes.mean()/1e3:.1f}',
                 seconds=f'{group.seconds.mean():.0f}')
 
-# %% ../nbs/19_scaling.ipynb #f0f7291b
+# %% ../nbs/19_scaling.ipynb #c557f53e
 def runs_table(
     runs: pd.DataFrame, # A row per run, with the columns of its summary
     by: str, # The column that tells the variants apart
@@ -272,3 +272,17 @@ def runs_table(
     "Accuracy in per cent, density and size of each variant: means ± standard deviations over seeds."
     groups = dict(list(runs.groupby(by, sort=False)))
     return pd.DataFrame([_row(group) for group in groups.values()], index=pd.Index(list(groups), name=by))
+
+# %% ../nbs/19_scaling.ipynb #7bd4fd00
+def plot_runs(
+    ax, # matplotlib's
+    runs: pd.DataFrame, # A row per run
+    by: str, # The column that tells the variants apart
+): # ax
+    "Test accuracies: a line per variant, a dot per run."
+    groups = dict(list(runs.groupby(by, sort=False)))
+    for line, group in enumerate(groups.values()):
+        ax.plot(100*group.test_accuracy, [line]*len(group), 'o', alpha=.7)
+    ax.set_yticks(range(len(groups)), [f'{name} (n = {len(group)})' for name, group in groups.items()])
+    ax.set(xlabel='test accuracy, %', ylim=(len(groups) - .5, -.5))
+    return ax

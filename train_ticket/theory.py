@@ -11,7 +11,7 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'LINES', 'ONE', 'SIGNS', 'WAYS', 'TheoryE
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_points',
            'price_chart']
 
-# %% ../nbs/20_theory.ipynb #fcb8de3f
+# %% ../nbs/20_theory.ipynb #45b2b341
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -31,11 +31,11 @@ from .loop import BareEngine, Callback, LoopOptions, Run, train
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/20_theory.ipynb #c3f18abe
+# %% ../nbs/20_theory.ipynb #ca6aa941
 class TheoryError(UserError):
     "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/20_theory.ipynb #9d9ccd80
+# %% ../nbs/20_theory.ipynb #955c9a88
 DRAWS = 13   # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -49,7 +49,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/20_theory.ipynb #351a5dc9
+# %% ../nbs/20_theory.ipynb #4309800e
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place tells whether candidate i is in it
@@ -59,7 +59,7 @@ def subset_sums(
         sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/20_theory.ipynb #68d19cff
+# %% ../nbs/20_theory.ipynb #8b3a196d
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up; the others' are sorted
     def cost(left): return 2**(count - left)*(count - left) + 3*targets*2**left*(count - left)
     return min(range(count//2 + 1), key=cost)
@@ -67,7 +67,7 @@ def _split(count: int, targets: int) -> int: # candidates whose sums are looked 
 def _bits(places: Tensor, count: int) -> Tensor: # int64 [...] → bool [..., count]
     return (places[..., None] >> torch.arange(count, device=places.device) & 1).bool()
 
-# %% ../nbs/20_theory.ipynb #5d56294a
+# %% ../nbs/20_theory.ipynb #e40e886f
 def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [G, T], [G, n] → bool [G, T, n]
     count = candidates.shape[1]
     high, (low, order) = subset_sums(candidates[:, :left]), subset_sums(candidates[:, left:]).sort(-1)
@@ -81,7 +81,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/20_theory.ipynb #110aebf6
+# %% ../nbs/20_theory.ipynb #50398130
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -91,18 +91,18 @@ def misses(
     sums = torch.einsum('gtn,gn->gt', kept.double(), candidates.double())
     return (sums - targets.double()).abs()
 
-# %% ../nbs/20_theory.ipynb #a4bfc779
+# %% ../nbs/20_theory.ipynb #9a4bf993
 def _none(*shape, device=None): # a mask that keeps nothing
     return torch.zeros(*shape, dtype=torch.bool, device=device)
 
-# %% ../nbs/20_theory.ipynb #d8da7f1e
+# %% ../nbs/20_theory.ipynb #0a4128ac
 MOST = 26   # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def _check_count(count):
     if 1 <= count <= MOST: return
     raise TheoryError(f'an exact search takes 1 to {MOST} candidates, not {count}: use method="greedy"')
 
-# %% ../nbs/20_theory.ipynb #fd064c65
+# %% ../nbs/20_theory.ipynb #ee895c3b
 def nearest_subset(
     targets: Tensor, # [G, T], in G groups
     candidates: Tensor, # [G, n], shared by the targets of a group
@@ -119,7 +119,7 @@ def nearest_subset(
         kept[g:g + many, t:t + few] = _meet(part, candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/20_theory.ipynb #a863d699
+# %% ../nbs/20_theory.ipynb #b013b5ef
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int64 [P, 2]; what is left
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -127,7 +127,7 @@ def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int
     left, which = (rest[:, None] - pairs).abs().min(-1)
     return torch.stack([first[which], second[which]], 1), left
 
-# %% ../nbs/20_theory.ipynb #84c9bda4
+# %% ../nbs/20_theory.ipynb #94f25958
 def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept [P, n]; what is missing
     rest, kept = targets.clone(), _none(*c.shape, device=c.device)
     for column in c.abs().argsort(-1, descending=True).T[..., None].unbind():
@@ -137,7 +137,7 @@ def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept 
         rest -= value*take
     return kept, rest
 
-# %% ../nbs/20_theory.ipynb #1333d0a8
+# %% ../nbs/20_theory.ipynb #8460e883
 def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [P, n] → bool [P, n]
     kept, rest = _largest_first(targets, c)
     todo = torch.arange(len(c), device=c.device)
@@ -152,7 +152,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/20_theory.ipynb #0cfe970f
+# %% ../nbs/20_theory.ipynb #bd5a63f0
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -167,7 +167,7 @@ def greedy_subset(
     found = [_greedy(t.double().flatten(), spread(c), rounds) for t, c in parts]
     return torch.cat(found).view(groups, each, count)
 
-# %% ../nbs/20_theory.ipynb #e549746b
+# %% ../nbs/20_theory.ipynb #bbdd739d
 def _arrows(ax, values): # numbers laid end to end from 0, positive ones in blue, negative ones in red
     at = 0.
     for level, value in enumerate(values):
@@ -182,7 +182,7 @@ def _crowd(ax, sums): # all sums as points, scattered vertically so that one see
     heights = -1.8 + .5*np.linspace(-1, 1, 97)[np.arange(len(sums))*37 % 97]
     ax.scatter(sums, heights, s=1, alpha=.15, color='C2', linewidths=0, label=f'all {len(sums):,} sums')
 
-# %% ../nbs/20_theory.ipynb #9ddeb61f
+# %% ../nbs/20_theory.ipynb #72e06626
 def number_line(
     ax, # matplotlib's
     target: float,
@@ -202,7 +202,7 @@ def number_line(
     ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #3006dd03
+# %% ../nbs/20_theory.ipynb #d54525cc
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -212,10 +212,10 @@ def nearest_one(
     gaps = torch.cat([gaps, targets.double().abs()[:, :, None]], -1)
     return F.one_hot(gaps.argmin(-1), gaps.shape[-1])[..., :-1].bool()
 
-# %% ../nbs/20_theory.ipynb #c76cb3a4
+# %% ../nbs/20_theory.ipynb #3e9ae12e
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/20_theory.ipynb #0761e295
+# %% ../nbs/20_theory.ipynb #2b80ed65
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -231,7 +231,7 @@ def halvings(
     slope, intercept = np.polyfit(counts, logs.mean(1), 1)
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/20_theory.ipynb #d61e0c5c
+# %% ../nbs/20_theory.ipynb #c5e99c11
 LINES = dict(exact='nearest subset: median', greedy='greedy: median', one='nearest one (Malach): median')
 
 def _law_line(ax, rows, colour): # the rows of one method
@@ -243,7 +243,7 @@ def _law_line(ax, rows, colour): # the rows of one method
     if bounded:
         ax.plot(*zip(*bounded), 'k--', lw=1.2, label='proved: the median is below')
 
-# %% ../nbs/20_theory.ipynb #70330c1f
+# %% ../nbs/20_theory.ipynb #075d3656
 def law_chart(
     ax, # matplotlib's
     rows, # dicts of n, method, median, q10, q90 (errors) and bound (of the median; may be missing)
@@ -260,7 +260,7 @@ def law_chart(
     ax.legend(fontsize=8, loc='lower left')
     return ax
 
-# %% ../nbs/20_theory.ipynb #6a233444
+# %% ../nbs/20_theory.ipynb #8c6d6f1c
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -271,14 +271,14 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/20_theory.ipynb #30fee355
+# %% ../nbs/20_theory.ipynb #625cdc51
 def _chances(count: int, tolerance: float, target: float) -> tuple: # p and h of the proposition, for 0…count
     eps, z, most = Fraction(tolerance), Fraction(target), range(1, count + 1)
     p = [float(irwin_hall(m, z + eps)[1] - irwin_hall(m, z - eps)[1]) for m in most]
     h = [min(1., float(2*eps*irwin_hall(m, Fraction(0))[0])) for m in most]
     return [float(abs(z) <= eps), *p], [1., *h]
 
-# %% ../nbs/20_theory.ipynb #5e066578
+# %% ../nbs/20_theory.ipynb #42d3edd5
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -295,7 +295,7 @@ def second_moment_bound(
                 second += pairs*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/20_theory.ipynb #1fbf7d7b
+# %% ../nbs/20_theory.ipynb #19850984
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
@@ -304,7 +304,7 @@ def success_bound(count: int, tolerance: float, target: float) -> float: # as `s
         fails.append(min(whole, *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/20_theory.ipynb #3fe5960d
+# %% ../nbs/20_theory.ipynb #d03556aa
 def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     marker, line, name = dict(exact=('o', '--', 'subset'), one=('x', ':', 'one'))[rows[0]['method']]
     n, targets = np.array([[row['n'], row['targets']] for row in rows]).T
@@ -313,7 +313,7 @@ def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     ax.errorbar(n, share, spread, fmt=marker, ms=4, color=colour, label=label)
     ax.plot(n, [row['bound'] for row in rows], line, color=colour, lw=1.2)
 
-# %% ../nbs/20_theory.ipynb #7ce03ff2
+# %% ../nbs/20_theory.ipynb #b360345a
 def success_chart(
     ax, # matplotlib's
     rows, # dicts of n, tolerance, method, successes, targets, bound
@@ -328,7 +328,7 @@ def success_chart(
     ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/20_theory.ipynb #aa5a91d8
+# %% ../nbs/20_theory.ipynb #6636d8e7
 ONE = STEP_STD['uniform']/255   # the standard deviation at which `prng`'s uniform weights span −1 to 1
 
 def match(
@@ -340,7 +340,7 @@ def match(
     columns = [linear_sum_assignment(sign*group, maximize=True)[1] for sign, group in zip(signs, groups)]
     return torch.cat([torch.from_numpy(each) for each in columns])
 
-# %% ../nbs/20_theory.ipynb #ed274520
+# %% ../nbs/20_theory.ipynb #0938ec98
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -358,7 +358,7 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/20_theory.ipynb #5a615b8f
+# %% ../nbs/20_theory.ipynb #d7fb3dfc
 @dataclass(frozen=True)
 class Search:
     "How the subsets are looked for."
@@ -374,7 +374,7 @@ class Search:
         if self.tolerance is not None and not self.tolerance > 0:
             raise TheoryError(f'tolerance must be above 0, not {self.tolerance}')
 
-# %% ../nbs/20_theory.ipynb #95176b5b
+# %% ../nbs/20_theory.ipynb #bbd7a167
 def _check_range(targets, candidates, search): # raises where a target can't be reached at all
     low, high = candidates.clamp(max=0).sum(1), candidates.clamp(min=0).sum(1)
     over = torch.maximum(targets - high, low - targets)
@@ -384,7 +384,7 @@ def _check_range(targets, candidates, search): # raises where a target can't be 
                       f'{low[worst]:.4g} … {high[worst]:.4g}; use more candidates, a larger reach, '
                       'or a target with smaller weights')
 
-# %% ../nbs/20_theory.ipynb #dd84ab9b
+# %% ../nbs/20_theory.ipynb #07ec326b
 def _searched(targets, candidates, method, most): # by one method, among the candidates that aren't dead
     alive = int((candidates != 0).sum(1).max()) if len(candidates) else 1
     room = most if method == 'exact' else candidates.shape[1]
@@ -392,13 +392,13 @@ def _searched(targets, candidates, method, most): # by one method, among the can
     found = METHODS[method](targets[:, None], candidates.gather(1, live))[:, 0]
     return torch.zeros_like(candidates, dtype=torch.bool).scatter_(1, live, found) & (candidates != 0)
 
-# %% ../nbs/20_theory.ipynb #b164f75e
+# %% ../nbs/20_theory.ipynb #f1f8040a
 def _too_few(search, count, how_many, largest): # raises where the tolerance isn't met
     raise TheoryError(f'{count} candidates are too few for tolerance {search.tolerance:g}: {how_many} '
                       f'{search.where}s are missed, by up to {largest:.2g}; '
                       'use more candidates or a larger tolerance')
 
-# %% ../nbs/20_theory.ipynb #953b19b7
+# %% ../nbs/20_theory.ipynb #193cb5f4
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
@@ -418,7 +418,7 @@ def choose_subsets(
         if not len(todo): return kept.cpu()
     _too_few(search, candidates.shape[1], f'{len(todo)} of {len(targets)}', missed.max())
 
-# %% ../nbs/20_theory.ipynb #5922e720
+# %% ../nbs/20_theory.ipynb #0bd8c215
 def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n] and neurons [halves, in, n]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     first = torch.arange(halves*count).view(halves, count, 1)*fan_in
@@ -429,7 +429,7 @@ def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n]
     outgoing = m2.double()[:, neurons.flatten()].view(out, halves, fan_in, count).transpose(0, 1)
     return outgoing*(sign*gain)[:, None], neurons
 
-# %% ../nbs/20_theory.ipynb #d04d7a79
+# %% ../nbs/20_theory.ipynb #3bcf6092
 def layer_by_inputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [halves·count·in, in], random
@@ -447,7 +447,7 @@ def layer_by_inputs(
     mask1[neurons, torch.arange(target.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/20_theory.ipynb #76eb434e
+# %% ../nbs/20_theory.ipynb #10ebaeff
 def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, count]
     out = len(m2)
     owner = match(m2.T, [(-1)**group for group in range(count)])
@@ -455,7 +455,7 @@ def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, 
     gain = m2.double().gather(1, neurons)
     return (m1.double().clamp(min=0)[neurons]*gain[..., None]).transpose(1, 2), neurons
 
-# %% ../nbs/20_theory.ipynb #04ec1de9
+# %% ../nbs/20_theory.ipynb #baf3403a
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -472,7 +472,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/20_theory.ipynb #184563cf
+# %% ../nbs/20_theory.ipynb #a08bbee8
 def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if target.ndim != 2 or not torch.isfinite(target).all():
         raise TheoryError(f'the {where}s must be a matrix of finite numbers')
@@ -481,7 +481,7 @@ def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if layout == 'outputs' and halves == 2:
         raise TheoryError('the layout by outputs is for inputs that are never negative: use layout="inputs"')
 
-# %% ../nbs/20_theory.ipynb #ea70eafb
+# %% ../nbs/20_theory.ipynb #d9310cde
 def _cheaper(target, halves) -> str: # the layout with fewer random weights
     out, fan_in = target.shape
     return 'outputs' if halves == 1 and 2*out < fan_in else 'inputs'
@@ -492,7 +492,7 @@ def _random_pair(shape, seed, index, groups, layout, scales) -> list: # groups: 
     shapes = (wide, fan_in), (out, wide)
     return [torch.from_numpy(weights(seed, index + i, shapes[i], 'uniform', scales[i])) for i in (0, 1)]
 
-# %% ../nbs/20_theory.ipynb #71d3cc88
+# %% ../nbs/20_theory.ipynb #ede22777
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -515,7 +515,7 @@ def construct_layer(
         masks, made = layer_by_outputs(target, m1, m2, groups, search)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/20_theory.ipynb #741848d9
+# %% ../nbs/20_theory.ipynb #d23f3d33
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
@@ -523,7 +523,7 @@ def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     ax.grid(False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #849c514a
+# %% ../nbs/20_theory.ipynb #b6c2260b
 def _not_covered(what: str): raise TheoryError(f'{what}, which the construction does not cover')
 
 def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, …, Linear without biases
@@ -537,7 +537,7 @@ def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, 
     if len(steps) % 2 == 0:
         _not_covered('the network ends in a ReLU')
 
-# %% ../nbs/20_theory.ipynb #fbf31b29
+# %% ../nbs/20_theory.ipynb #04474444
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -551,7 +551,7 @@ def target_layers(
     _check_target(steps)
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/20_theory.ipynb #5ac0a1a0
+# %% ../nbs/20_theory.ipynb #0b2d62bd
 def tower(
     *sizes: int, # Inputs, hidden widths, outputs
 ) -> nn.Sequential:
@@ -560,7 +560,7 @@ def tower(
     steps = [step for a, b in pairs for step in (nn.Linear(a, b, bias=False), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *steps[:-1])
 
-# %% ../nbs/20_theory.ipynb #7c0faf30
+# %% ../nbs/20_theory.ipynb #b0e96e36
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -575,7 +575,7 @@ class Construction:
     @property
     def kept(self) -> int: return sum(block.kept for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #32251624
+# %% ../nbs/20_theory.ipynb #fd01f640
 @patch(as_prop=True)
 def price(self: Construction) -> float: # random weights per target weight
     return self.random/self.weights
@@ -584,7 +584,7 @@ def price(self: Construction) -> float: # random weights per target weight
 def error(self: Construction) -> float: # the largest
     return max(block.error.max().item() for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #ffebe0fd
+# %% ../nbs/20_theory.ipynb #94ad088c
 @patch(as_prop=True)
 def mean_error(self: Construction) -> float:
     return sum(block.error.mean(0).sum().item() for block in self.blocks)/self.weights
@@ -599,7 +599,7 @@ def __str__(self: Construction):
     return (f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), '
             f'{self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}')
 
-# %% ../nbs/20_theory.ipynb #b812b85a
+# %% ../nbs/20_theory.ipynb #d0b0cdbb
 def construct(
     model: nn.Module, # The target, a `tower`
     seed: int, # Of the random network
@@ -617,7 +617,7 @@ def construct(
         blocks.append(construct_layer(target, seed, 2*place, count, own, halves, reach=reach))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #b1137e69
+# %% ../nbs/20_theory.ipynb #dd2f3c24
 def _norm(matrix: Tensor) -> float: return torch.linalg.matrix_norm(matrix.double(), 2).item()
 def _wide(halves: Tensor) -> Tensor: return torch.cat(list(halves), 1) # [halves, out, in] → [out, halves·in]
 
@@ -627,7 +627,7 @@ def _norms(block: Block, tolerance: float): # spectral norms of error and made m
     largest = tolerance*math.sqrt(gap.numel())
     return largest, _norm(block.target) + largest
 
-# %% ../nbs/20_theory.ipynb #41d9d99a
+# %% ../nbs/20_theory.ipynb #d07f06b0
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this alone; None: take the norms themselves
@@ -640,7 +640,7 @@ def output_bound(
         before *= _norm(block.target)
     return total
 
-# %% ../nbs/20_theory.ipynb #71b32971
+# %% ../nbs/20_theory.ipynb #8c2f7002
 def _layers(construction: Construction) -> tuple: # of the ticket, without hashes; name → mask
     blocks = construction.blocks
     pairs = [(mask, scale) for block in blocks for mask, scale in zip(block.masks, block.scales)]
@@ -648,13 +648,13 @@ def _layers(construction: Construction) -> tuple: # of the ticket, without hashe
               for i, (mask, scale) in enumerate(pairs)]
     return layers, {layer.name: mask for layer, (mask, _) in zip(layers, pairs)}
 
-# %% ../nbs/20_theory.ipynb #3e72a616
+# %% ../nbs/20_theory.ipynb #6efc003e
 def _check_inputs(in_shape, inputs): # raises where the images don't fit
     if math.prod(in_shape) == inputs: return
     shape = '×'.join(map(str, in_shape))
     raise TheoryError(f'images of {shape} are not the {inputs} inputs of this network: give its in_shape')
 
-# %% ../nbs/20_theory.ipynb #35fb5352
+# %% ../nbs/20_theory.ipynb #72f9a1e2
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Of an image
@@ -674,7 +674,7 @@ def as_ticket(
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/20_theory.ipynb #9b7d606f
+# %% ../nbs/20_theory.ipynb #f7e05b6d
 class TargetTraining(Callback):
     "A schedule of its own, weights within an interval, and the best epoch's weights."
     def __init__(self, optimizer, steps: int, interval: tuple, stop_at: float = None):
@@ -692,7 +692,7 @@ class TargetTraining(Callback):
             self.best = {name: p.clone() for name, p in run.model.state_dict().items()}
         run.done = bool(self.stop_at) and run.state.best >= self.stop_at
 
-# %% ../nbs/20_theory.ipynb #cc716890
+# %% ../nbs/20_theory.ipynb #aa9a389d
 def grey(dataset: Dataset) -> Dataset:
     "A data set whose pixels stay 0…1."
     return replace(dataset, mean=(0.,)*len(dataset.mean), std=(1.,)*len(dataset.std))
@@ -703,14 +703,14 @@ def grey_loaders(dataset: Dataset, batch_size: int, seed: int) -> dict: # split 
     return {split: make_loader(grey(dataset), split, size, backend='resident', seed=seed)
             for split, size in sizes.items()}
 
-# %% ../nbs/20_theory.ipynb #a8b6e51d
+# %% ../nbs/20_theory.ipynb #da3edea9
 def _facts(model, run, test) -> dict: # what is recorded of a target besides its settings
     values = torch.cat([p.detach().flatten() for p in model.parameters()])
     return dict(epoch=run.state.best_epoch, validation_accuracy=run.state.best,
                 test_accuracy=accuracy(model, test)['accuracy'], smallest=values.min().item(),
                 largest=values.max().item(), seconds=run.state.seconds)
 
-# %% ../nbs/20_theory.ipynb #4ba6cc42
+# %% ../nbs/20_theory.ipynb #28e48cba
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, seed: int = 0, epochs: int = 10, lr: float = 2e-3, batch_size: int = 128,
@@ -729,7 +729,7 @@ def train_target(
     about = dict(sizes=sizes, seed=seed, epochs=epochs, lr=lr, batch_size=batch_size)
     return model.eval(), about | _facts(model, run, loaders['test'])
 
-# %% ../nbs/20_theory.ipynb #2f7fd104
+# %% ../nbs/20_theory.ipynb #f4c9588e
 def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     "Rows of ±1 [rows, columns] for roles that want some columns at +1, and what `fits` [rows, roles] holds."
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
@@ -738,7 +738,7 @@ def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
-# %% ../nbs/20_theory.ipynb #773a708c
+# %% ../nbs/20_theory.ipynb #15be3243
 @dataclass
 class _Chain:
     "The random layers of a binary expansion, as they are built up."
@@ -755,7 +755,7 @@ class _Chain:
         raise TheoryError('no rows of the random layer have the signs that the binary expansion needs; '
                           'take another seed')
 
-# %% ../nbs/20_theory.ipynb #07b20883
+# %% ../nbs/20_theory.ipynb #613ab4d3
 @patch
 def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     mask = np.zeros(shape, bool)
@@ -764,7 +764,7 @@ def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     self.masks.append(mask)
     return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/20_theory.ipynb #a2b55278
+# %% ../nbs/20_theory.ipynb #e081fb37
 SIGNS = 1, -1
 
 def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: Search):
@@ -780,14 +780,14 @@ def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: 
     chain.masks.append(kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy())
     return {plane: row for row, plane in enumerate(planes)}, (candidates*kept).sum(-1)[None]*step
 
-# %% ../nbs/20_theory.ipynb #ff9563c4
+# %% ../nbs/20_theory.ipynb #37013653
 def _signs_at_the_end(seed: int, out: int, roles: dict): # which rows have the sign that each role needs there
     def fits(number, wide): # number of the last layer; bool [rows, roles]
         last = weights(seed, number, (out, wide), 'signed')
         return np.stack([last[i]*s > 0 for _, s, i, *_ in roles], 1)
     return fits
 
-# %% ../nbs/20_theory.ipynb #94d70c4e
+# %% ../nbs/20_theory.ipynb #7c5e0e2d
 def _doublings(chain: _Chain, at: dict, out: int, bits: int, copies: int) -> dict: # at: place of each plane
     ends = list(product(SIGNS, range(out)))
     def plane(p, s, i):
@@ -801,13 +801,13 @@ def _doublings(chain: _Chain, at: dict, out: int, bits: int, copies: int) -> dic
         at = chain.layer(roles, _signs_at_the_end(chain.seed, out, roles) if p == 1 else None)
     return at
 
-# %% ../nbs/20_theory.ipynb #bfbae341
+# %% ../nbs/20_theory.ipynb #85272686
 def _check_binary(bits, copies): # raises a `TheoryError`
     if isinstance(bits, int) and 2 <= bits <= 16 and isinstance(copies, int) and copies >= 1: return
     raise TheoryError('a binary expansion needs 2 to 16 bits and at least one copy, '
                       f'not {bits} and {copies}')
 
-# %% ../nbs/20_theory.ipynb #5fb72eba
+# %% ../nbs/20_theory.ipynb #26445ee6
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -827,7 +827,7 @@ def construct_binary_layer(
         mask[role[2], row] = True
     return Block(target, made, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/20_theory.ipynb #11273027
+# %% ../nbs/20_theory.ipynb #e04e05d6
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
@@ -842,7 +842,7 @@ def construct_binary(
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #7a9d3cf6
+# %% ../nbs/20_theory.ipynb #0ffdc350
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -861,7 +861,7 @@ def sufficient_subset(
         todo = todo[(misses(t, c, kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/20_theory.ipynb #87a33ae7
+# %% ../nbs/20_theory.ipynb #0e974185
 WAYS = {'subset sums': 'C0', '±1, 2 copies': 'C1', '±1, 3 copies': 'C2', 'learned masks': 'C3'}   # colours
 
 def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, test_accuracy, …, one per seed
@@ -872,7 +872,7 @@ def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, te
         high=('test_accuracy', 'max'), n=('test_accuracy', 'size'))
     return points.reset_index().sort_values('price')
 
-# %% ../nbs/20_theory.ipynb #1fce5d2b
+# %% ../nbs/20_theory.ipynb #4cfff798
 def price_chart(
     ax, # matplotlib's
     rows, # dicts of way, setting, price, test_accuracy
