@@ -6,20 +6,20 @@
 __all__ = ['SPEC_VERSION', 'ROUNDS', 'MULTIPLIERS', 'WEYL', 'MASK32', 'STREAMS', 'PER_BLOCK', 'STEP_STD', 'philox', 'seed_key',
            'random_words', 'unit', 'steps_of', 'strips', 'weights']
 
-# %% ../nbs/01_prng.ipynb #fd2b1043
+# %% ../nbs/01_prng.ipynb #9fa4ef27
 import math
 import numpy as np
 import torch
 from .core import UserError, pick
 
-# %% ../nbs/01_prng.ipynb #0fc8f8b9
+# %% ../nbs/01_prng.ipynb #61d7a003
 SPEC_VERSION = 1      # of the weights: any change to a value below, or to a layout, is a new version
 ROUNDS = 10
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
 MASK32 = 0xFFFFFFFF
 
-# %% ../nbs/01_prng.ipynb #8d7f79a3
+# %% ../nbs/01_prng.ipynb #693e96cf
 def philox(
     counter, # Four 32-bit words: Python ints, or int64 arrays or tensors that broadcast together
     key, # Two 32-bit words, Python ints
@@ -35,11 +35,11 @@ def philox(
         k0, k1 = (k0 + WEYL[0]) & MASK32, (k1 + WEYL[1]) & MASK32
     return a, b, c, d
 
-# %% ../nbs/01_prng.ipynb #100e57af
+# %% ../nbs/01_prng.ipynb #76a1238b
 STREAMS = {'signed': 0, 'uniform': 1, 'normal': 2}
 PER_BLOCK = {'signed': 128, 'uniform': 16, 'normal': 4}   # weights that one Philox call makes
 
-# %% ../nbs/01_prng.ipynb #39cdc005
+# %% ../nbs/01_prng.ipynb #f17aef81
 def seed_key(
     seed: int, # 0 … 2⁶⁴−1
 ): # The seed's low and high 32 bits
@@ -48,7 +48,7 @@ def seed_key(
         raise UserError(f'seed must be a whole number from 0 to 2**64 - 1, not {seed!r}')
     return int(seed) & MASK32, int(seed) >> 32
 
-# %% ../nbs/01_prng.ipynb #d0bb969e
+# %% ../nbs/01_prng.ipynb #26709a45
 def random_words(
     seed: int, # The ticket's seed
     layer: int, # The layer's number in the ticket
@@ -64,7 +64,7 @@ def random_words(
     zero = row*0 + block*0
     return xp.stack(philox((zero + block, zero + row, zero + layer, zero + stream), seed_key(seed)), -1)
 
-# %% ../nbs/01_prng.ipynb #0fffc18e
+# %% ../nbs/01_prng.ipynb #e3b87dab
 STEP_STD = {'signed': 1., 'uniform': math.sqrt(21845), 'normal': math.sqrt(21845)}
 
 def unit(
@@ -74,19 +74,19 @@ def unit(
     "The float32 that a layer's steps are multiplied by, so that their standard deviation is `scale`."
     return float(np.float32(np.float32(scale)/STEP_STD[distribution]))
 
-# %% ../nbs/01_prng.ipynb #35225eaf
+# %% ../nbs/01_prng.ipynb #d78f05c4
 def _to_bytes(words): # int64 […, 4] → uint8 […, 16], little-endian
     if isinstance(words, np.ndarray): return words.astype('<u4').view(np.uint8)
     shifts = torch.arange(0, 32, 8, device=words.device)
     return ((words[..., None] >> shifts) & 255).to(torch.uint8).flatten(-2)
 
-# %% ../nbs/01_prng.ipynb #c64f1998
+# %% ../nbs/01_prng.ipynb #5579e1bc
 def _to_bits(words): # int64 […, 4] → uint8 […, 128] of zeros and ones, little-endian
     if isinstance(words, np.ndarray): return np.unpackbits(_to_bytes(words), axis=-1, bitorder='little')
     shifts = torch.arange(8, device=words.device, dtype=torch.uint8)
     return ((_to_bytes(words)[..., None] >> shifts) & 1).flatten(-2)
 
-# %% ../nbs/01_prng.ipynb #1f1ac82c
+# %% ../nbs/01_prng.ipynb #3bf8caed
 def steps_of(
     words, # int64 [rows, blocks, 4], from `random_words`
     distribution: str, # 'signed', 'uniform' or 'normal'
@@ -101,18 +101,19 @@ def steps_of(
         return (octets.astype(np.int16) if numpy else octets.to(torch.int16))*2 - 255
     return flat((words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)) - 510
 
-# %% ../nbs/01_prng.ipynb #10f7e01e
+# %% ../nbs/01_prng.ipynb #cb48c569
 def _row_strips(out: int, blocks: int, device, size: int): # ranges of rows, about `size` Philox blocks each
     on_cpu = device is None or torch.device(device).type == 'cpu'
     height = max(1, (size or (2**14 if on_cpu else 2**24))//max(blocks, 1))
     return [range(start, min(start + height, out)) for start in range(0, out, height)]
 
-# %% ../nbs/01_prng.ipynb #1b00ba0e
+# %% ../nbs/01_prng.ipynb #52b4d83a
 def _times(steps, step: float): # steps times one float32, in float32
-    if isinstance(steps, np.ndarray): return steps.astype(np.float32)*np.float32(step)
+    if isinstance(steps, np.ndarray):
+        return np.multiply(steps, np.float32(step), dtype=np.float32, casting='unsafe')
     return steps.float()*step
 
-# %% ../nbs/01_prng.ipynb #7d8f9889
+# %% ../nbs/01_prng.ipynb #4f1c3631
 def strips(
     seed: int, layer: int, shape: tuple, # As for `weights`, below
     distribution: str = 'signed', scale: float = 1., # The same
@@ -128,7 +129,7 @@ def strips(
         words = random_words(seed, layer, rows, blocks, stream, device)
         yield rows, _times(steps_of(words, distribution)[:, :fan_in], step)
 
-# %% ../nbs/01_prng.ipynb #328d378c
+# %% ../nbs/01_prng.ipynb #c6367689
 def weights(
     seed: int, # 0 … 2⁶⁴−1
     layer: int, # The layer's number in the ticket, 0 … 2³²−1
