@@ -7,7 +7,7 @@ __all__ = ['FORMAT_VERSION', 'DTYPES', 'HOW_TO_PASS', 'COMMANDS', 'TicketError',
            'weights_hash', 'from_model', 'ticket_bytes', 'save_ticket', 'load_ticket', 'skeleton', 'diagonal_of',
            'final_weight', 'fill', 'to_model', 'Audit', 'audit', 'logits_of', 'accuracy', 'describe', 'main']
 
-# %% ../nbs/06_ticket.ipynb #4949cd2b
+# %% ../nbs/06_ticket.ipynb #7e9391a4
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,11 +26,11 @@ from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
 from .masks import places, tensor_place
 from .models import build
 
-# %% ../nbs/06_ticket.ipynb #4ee0fbc1
+# %% ../nbs/06_ticket.ipynb #8c333234
 class TicketError(UserError):
     "A ticket that can't be read, or isn't what it claims to be."
 
-# %% ../nbs/06_ticket.ipynb #027fb446
+# %% ../nbs/06_ticket.ipynb #ba5a1da7
 @dataclass(frozen=True)
 class Layer:
     "What the file states about one gated weight."
@@ -41,7 +41,7 @@ class Layer:
     density: float   # Fraction kept
     sha256: str      # Of the masked weights: float32, little-endian, those not kept are +0
 
-# %% ../nbs/06_ticket.ipynb #85a5a790
+# %% ../nbs/06_ticket.ipynb #e3601a15
 @dataclass
 class Ticket:
     "A network as a seed and its masks."
@@ -58,7 +58,7 @@ class Ticket:
     training: dict = field(default_factory=dict)  # The record: dataset, epochs, …
     factory: str = ''    # Where the network came from, for people; never imported
 
-# %% ../nbs/06_ticket.ipynb #f5af3805
+# %% ../nbs/06_ticket.ipynb #d48027e6
 @patch(as_prop=True)
 def pure(self: Ticket) -> bool: return bool(self.layers) and not self.trained
 
@@ -73,13 +73,13 @@ def density(self: Ticket) -> float: # of all masks together
 def dense_bytes(self: Ticket) -> int: # of the network as float32
     return 4*(self.weights + sum(values.numel() for values in (self.trained | self.measured).values()))
 
-# %% ../nbs/06_ticket.ipynb #fab4e1b9
+# %% ../nbs/06_ticket.ipynb #6bfec9e5
 def masked_weights(ticket: Ticket, layer: Layer) -> np.ndarray: # float32 of the layer's shape
     "A layer's weights, made again from the seed, under its mask."
     frozen = prng.weights(ticket.seed, layer.index, layer.shape, ticket.distribution, layer.scale)
     return np.where(ticket.masks[layer.name], frozen, np.float32(0))
 
-# %% ../nbs/06_ticket.ipynb #00d8ab71
+# %% ../nbs/06_ticket.ipynb #f1cb8da4
 def weights_hash(ticket: Ticket, layer: Layer) -> str: # hexadecimal
     "SHA-256 of a layer's masked weights, made again from the seed, within a few MB of memory."
     mask, found = ticket.masks[layer.name], hashlib.sha256()
@@ -88,7 +88,7 @@ def weights_hash(ticket: Ticket, layer: Layer) -> str: # hexadecimal
         found.update(np.where(kept, frozen, np.float32(0)).astype('<f4').tobytes())
     return found.hexdigest()
 
-# %% ../nbs/06_ticket.ipynb #b681dd7c
+# %% ../nbs/06_ticket.ipynb #a2d1f480
 def _held(model: nn.Module, name: str, mask) -> Tensor: # float32, unmasked, at its final scale
     "The frozen weight behind a mask as the network holds it in memory."
     module, tensor = tensor_place(model, name)
@@ -98,21 +98,21 @@ def _held(model: nn.Module, name: str, mask) -> Tensor: # float32, unmasked, at 
         frozen = exact if torch.equal(exact.to(frozen.dtype), frozen) else frozen.float()
     return mask.final_weight(frozen)
 
-# %% ../nbs/06_ticket.ipynb #dd0222b2
+# %% ../nbs/06_ticket.ipynb #8eb8906b
 def _layer_of(model: nn.Module, name: str, mask) -> Layer:
     "What the file will state about a mask."
     used = torch.where(mask.mask, _held(model, name, mask), 0).float().cpu().numpy()
     density, found = mask.mask.sum().item()/max(used.size, 1), hashlib.sha256(used.astype('<f4').tobytes())
     return Layer(name, mask.layer, used.shape, mask.final_scale(), density, found.hexdigest())
 
-# %% ../nbs/06_ticket.ipynb #2d74c462
+# %% ../nbs/06_ticket.ipynb #25981e23
 def _copied(model: nn.Module, group: dict) -> dict: # name → tensor on the CPU
     "The values of some parameters and buffers of an inventory."
     scales = {id(m.values): m.scale for m in model.modules() if isinstance(m, DoubleDiagonal)}
     return {name: (p.detach()*scales[id(p)] if id(p) in scales else p.detach().clone()).cpu()
             for name, p in group.items()}
 
-# %% ../nbs/06_ticket.ipynb #4ec7513f
+# %% ../nbs/06_ticket.ipynb #116a08b8
 def from_model(
     model: nn.Module, # Made by `ticketize`; a dense one gives a ticket without masks
     arch: str = 'custom', # Its name in the registry
@@ -128,7 +128,7 @@ def from_model(
     values = _copied(model, stock.trained), _copied(model, stock.measured | stock.fixed)
     return Ticket(*origins.pop(), arch, arch_args or {}, layers, bits, *values, **about)
 
-# %% ../nbs/06_ticket.ipynb #ea842e54
+# %% ../nbs/06_ticket.ipynb #f202dba0
 FORMAT_VERSION = 3 # What is written; 1 and 2 are read as well
 
 _LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
@@ -138,7 +138,7 @@ _ABOUT = dict(seed=int, distribution=str, arch=str, arch_args=dict, factory=str,
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
           torch.int16, torch.int8, torch.uint8, torch.bool)
 
-# %% ../nbs/06_ticket.ipynb #609399a7
+# %% ../nbs/06_ticket.ipynb #249cf539
 def _values_of(ticket: Ticket) -> dict: # 'trained.NAME' or 'measured.NAME' → tensor
     "The values of a ticket besides its masks, by their names in the file."
     groups = dict(trained=ticket.trained, measured=ticket.measured)
@@ -150,7 +150,7 @@ def _storable(ticket: Ticket) -> dict: # name in the file → tensor
         if value.dtype not in DTYPES: raise TicketError(f'{name} is {value.dtype}: convert it to float32')
     return {name: value.cpu().contiguous().clone() for name, value in _values_of(ticket).items()}
 
-# %% ../nbs/06_ticket.ipynb #efbe421e
+# %% ../nbs/06_ticket.ipynb #751621c2
 def _stated(layer: Layer, mask: np.ndarray) -> tuple: # (for the header, uint8 tensor)
     "A layer as the file states it, and its mask in bytes."
     data, coding = encode(mask)
@@ -158,7 +158,7 @@ def _stated(layer: Layer, mask: np.ndarray) -> tuple: # (for the header, uint8 t
     del stated['density']
     return stated | dict(kept=int(np.count_nonzero(mask)), coding=coding), torch.from_numpy(data)
 
-# %% ../nbs/06_ticket.ipynb #d03f4826
+# %% ../nbs/06_ticket.ipynb #dd4f3371
 def ticket_bytes(ticket: Ticket) -> bytes:
     "The content of a ticket's file; the same bytes for the same ticket."
     tensors = _storable(ticket)
@@ -169,19 +169,19 @@ def ticket_bytes(ticket: Ticket) -> bytes:
     header |= {name: getattr(ticket, name) for name in _ABOUT}
     return sorted_header(safetensors_bytes(tensors, {key: json_text(value) for key, value in header.items()}))
 
-# %% ../nbs/06_ticket.ipynb #3932071f
+# %% ../nbs/06_ticket.ipynb #d2c9e7e0
 def save_ticket(ticket: Ticket, path) -> Path:
     "Write a ticket's file, whole or not at all."
     return atomic_write(path, ticket_bytes(ticket))
 
-# %% ../nbs/06_ticket.ipynb #8ed15df2
+# %% ../nbs/06_ticket.ipynb #18b0cf27
 def _version(stated: dict, name: str, *known) -> int:
     "Take a version out of what a header states; a `ValueError` where it isn't a known one."
     found = stated.pop(name, None)
     if type(found) is int and found in known: return found
     raise ValueError(f'its {name} is {str(found)[:40]}, not {known}: it needs another train_ticket')
 
-# %% ../nbs/06_ticket.ipynb #71bb1316
+# %% ../nbs/06_ticket.ipynb #eac26ffa
 def _layer(stated: dict, version: int) -> tuple:
     "(Layer, kept, coding) from the header, checked."
     typed(stated, _LAYER | (dict(density=float) if version == 1 else dict(kept=int, coding=str)))
@@ -195,7 +195,7 @@ def _layer(stated: dict, version: int) -> tuple:
     layer = Layer(name, index, tuple(shape), float(np.float32(scale)), density, sha256)
     return layer, stated.get('kept'), stated.get('coding')
 
-# %% ../nbs/06_ticket.ipynb #6bf31755
+# %% ../nbs/06_ticket.ipynb #29a0ff89
 def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
     "What the header states about all layers; a `ValueError` where two are one."
     found = [_layer(claim, version) for claim in claims]
@@ -204,7 +204,7 @@ def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
         if len(distinct) < len(found): raise ValueError(f'two layers have one {what}')
     return found
 
-# %% ../nbs/06_ticket.ipynb #704b7c4f
+# %% ../nbs/06_ticket.ipynb #8911f769
 def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray: # bool of the layer's shape
     "A layer's mask from an open file."
     name = f'mask.{layer.name}'
@@ -218,7 +218,7 @@ def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray:
     if abs(mask.mean() - layer.density) <= 1e-6: return mask
     raise ValueError(f'layer {layer.name!r} keeps {mask.mean():.6f} of its weights, not {layer.density}')
 
-# %% ../nbs/06_ticket.ipynb #fe226887
+# %% ../nbs/06_ticket.ipynb #dda34397
 def _values(f, tensors: dict, group: str, version: int) -> dict: # name → tensor
     "The tensors of a group, 'trained' or 'measured', from an open file."
     names = [name for name in tensors if name.startswith(f'{group}.')]
@@ -228,7 +228,7 @@ def _values(f, tensors: dict, group: str, version: int) -> dict: # name → tens
             raise ValueError(f'{group}.{name} is {values.dtype}, which format {version} does not hold')
     return found
 
-# %% ../nbs/06_ticket.ipynb #e2eead62
+# %% ../nbs/06_ticket.ipynb #5f840e2e
 def _contents(f, tensors: dict, claims: list, version: int) -> dict: # of masks, trained, measured
     "All the tensors of an open file; a `ValueError` where it holds others."
     found = dict(masks={layer.name: _mask(f, tensors, layer, *how) for layer, *how in claims})
@@ -236,7 +236,7 @@ def _contents(f, tensors: dict, claims: list, version: int) -> dict: # of masks,
     if len(tensors) > sum(map(len, found.values())): raise ValueError('it holds tensors of no known kind')
     return found
 
-# %% ../nbs/06_ticket.ipynb #419bbb30
+# %% ../nbs/06_ticket.ipynb #2cb29090
 def _check_images(arch_args: dict, normalisation: dict):
     "A `ValueError` unless the images' shape and normalisation can be used."
     shape = arch_args.get('in_shape')
@@ -249,7 +249,7 @@ def _check_images(arch_args: dict, normalisation: dict):
         raise ValueError(f'its normalisation is {str(normalisation)[:80]}')
     if shape and len(mean) != shape[0]: raise ValueError(f'its mean has {len(mean)} channels, not {shape[0]}')
 
-# %% ../nbs/06_ticket.ipynb #0f14fca3
+# %% ../nbs/06_ticket.ipynb #9423997c
 def _check_facts(f, tensors: dict, stated: dict, version: int):
     "Complete what a header states, and check it value by value."
     if version == 2:
@@ -262,7 +262,7 @@ def _check_facts(f, tensors: dict, stated: dict, version: int):
     _check_images(stated['arch_args'], stated['normalisation'])
     if not is_a(stated['training'].get('dataset', ''), str): raise ValueError('training.dataset is no text')
 
-# %% ../nbs/06_ticket.ipynb #9e8014e7
+# %% ../nbs/06_ticket.ipynb #e34ed277
 def _read(path: Path) -> Ticket:
     tensors, stated = read_header(path)
     version = _version(stated, 'format_version', 1, 2, FORMAT_VERSION)
@@ -277,10 +277,10 @@ def _read(path: Path) -> Ticket:
     if ticket.pure is claimed: return ticket
     raise ValueError(f'it claims pure: {claimed}, which its tensors contradict')
 
-# %% ../nbs/06_ticket.ipynb #e0e1bde2
+# %% ../nbs/06_ticket.ipynb #e2896e03
 _DAMAGE = ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
 
-# %% ../nbs/06_ticket.ipynb #3074285b
+# %% ../nbs/06_ticket.ipynb #50fc30ca
 def load_ticket(
     path, # *.ticket.safetensors
     check: bool = True, # Make every layer's weights again and compare their hash
@@ -297,7 +297,7 @@ def load_ticket(
             raise TicketError(f'{path}: altered: layer {layer.name!r} is not what seed {ticket.seed} gives')
     return ticket
 
-# %% ../nbs/06_ticket.ipynb #b0625609
+# %% ../nbs/06_ticket.ipynb #8be95bd5
 HOW_TO_PASS = 'pass model= from Python or --model FILE.py:factory'
 
 def _dense(ticket: Ticket, model: nn.Module = None) -> nn.Module:
@@ -314,7 +314,7 @@ def _dense(ticket: Ticket, model: nn.Module = None) -> nn.Module:
     except _DAMAGE as error:
         raise TicketError(f'no such network: {ticket.arch} {ticket.arch_args}: {error}') from error
 
-# %% ../nbs/06_ticket.ipynb #1a765a06
+# %% ../nbs/06_ticket.ipynb #9b0eeaaa
 def _check_place(ticket: Ticket, model: nn.Module, layer: Layer):
     "A `TicketError` unless the network has a parameter for a layer's weight."
     try:
@@ -324,7 +324,7 @@ def _check_place(ticket: Ticket, model: nn.Module, layer: Layer):
     if not isinstance(place, nn.Parameter) or tuple(place.shape) != layer.shape:
         raise TicketError(f'layer {layer.name!r} of {ticket.arch} is not of shape {layer.shape}')
 
-# %% ../nbs/06_ticket.ipynb #146c5fc8
+# %% ../nbs/06_ticket.ipynb #3d97f1fa
 def skeleton(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry; it stays as it is
@@ -339,11 +339,11 @@ def skeleton(
             if not any(name in known for name in biases): drop_biases(module)
     return model
 
-# %% ../nbs/06_ticket.ipynb #7c0fca74
+# %% ../nbs/06_ticket.ipynb #68c0788c
 def _inside(layer: Layer, name: str) -> str: # the full name of something in a layer
     return f'{layer.name}.{name}'.removeprefix('root.')
 
-# %% ../nbs/06_ticket.ipynb #609732ba
+# %% ../nbs/06_ticket.ipynb #90be8f60
 def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
     "The trained diagonals of a mixed network's layer; a `TicketError` where their values don't fit."
     values = ticket.trained.get(_inside(layer, 'diagonal.values'))
@@ -355,13 +355,13 @@ def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
     diagonal.values = nn.Parameter(values.float(), requires_grad=False)
     return diagonal
 
-# %% ../nbs/06_ticket.ipynb #3febcb08
+# %% ../nbs/06_ticket.ipynb #166a9a2b
 def final_weight(ticket: Ticket, layer: Layer) -> Tensor: # float32 of the layer's shape
     "The weight that a layer multiplies by: from the seed, under its mask, plus its diagonals."
     weight, diagonal = torch.from_numpy(masked_weights(ticket, layer)), diagonal_of(ticket, layer)
     return weight if diagonal is None else diagonal(weight)
 
-# %% ../nbs/06_ticket.ipynb #1152a535
+# %% ../nbs/06_ticket.ipynb #1e77faf5
 def _misfit(ticket: Ticket, why: str): return TicketError(f'this ticket does not fit {ticket.arch}: {why}')
 
 def _fitting(ticket: Ticket, name: str, values: Tensor, place: Tensor) -> Tensor:
@@ -373,7 +373,7 @@ def _fitting(ticket: Ticket, name: str, values: Tensor, place: Tensor) -> Tensor
     if torch.equal(fitting.to(values.dtype), values): return fitting
     raise _misfit(ticket, f'{name!r} is not {values.dtype}')
 
-# %% ../nbs/06_ticket.ipynb #8df47d17
+# %% ../nbs/06_ticket.ipynb #a4eea33b
 def _slots(model: nn.Module) -> dict: # id of a tensor → all its places, (module, name)
     "Where the parameters and buffers of a network are."
     found = {}
@@ -382,7 +382,7 @@ def _slots(model: nn.Module) -> dict: # id of a tensor → all its places, (modu
             found.setdefault(id(tensor), []).append((module, name))
     return found
 
-# %% ../nbs/06_ticket.ipynb #723fdd67
+# %% ../nbs/06_ticket.ipynb #d01915da
 def _put(slots: dict, place: Tensor, ticket: Ticket, name: str, values: Tensor):
     "Put a value into all the places of a tensor, which are then no longer open."
     if id(place) not in slots: raise _misfit(ticket, f'it has no {name!r}')
@@ -391,16 +391,16 @@ def _put(slots: dict, place: Tensor, ticket: Ticket, name: str, values: Tensor):
     for module, attribute in slots.pop(id(place)):
         setattr(module, attribute, new)
 
-# %% ../nbs/06_ticket.ipynb #68690b3c
+# %% ../nbs/06_ticket.ipynb #ac992a2e
 def _some(names) -> str: return ', '.join([*names][:4]) + f' and {len(names) - 4} more'*(len(names) > 4)
 
-# %% ../nbs/06_ticket.ipynb #bfd41760
+# %% ../nbs/06_ticket.ipynb #e2320786
 def _unfolded(ticket: Ticket) -> dict: # name → tensor
     "The values that have a place of their own: all but diagonals, which become part of a weight."
     folded = {_inside(layer, 'diagonal.values') for layer in ticket.layers}
     return {name: v for name, v in (ticket.trained | ticket.measured).items() if name not in folded}
 
-# %% ../nbs/06_ticket.ipynb #67feb2d8
+# %% ../nbs/06_ticket.ipynb #4176abf7
 def fill(
     model: nn.Module, # From `skeleton`; it is changed
     ticket: Ticket,
@@ -420,7 +420,7 @@ def fill(
     if missing: raise _misfit(ticket, f'it lacks {_some(missing)}')
     return model
 
-# %% ../nbs/06_ticket.ipynb #ea832758
+# %% ../nbs/06_ticket.ipynb #f180dccf
 def to_model(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry; it stays as it is
@@ -429,7 +429,7 @@ def to_model(
     "The network of a ticket, its weights made again from the seed."
     return fill(skeleton(ticket, model), ticket).requires_grad_(False).eval().to(device)
 
-# %% ../nbs/06_ticket.ipynb #76fc6d42
+# %% ../nbs/06_ticket.ipynb #044fe101
 @dataclass(frozen=True)
 class Audit:
     "What an audit found."
@@ -442,7 +442,7 @@ class Audit:
         pure = 'pure: the masks are all that was learned by gradient'
         return '; '.join([pure, *self.remarks])
 
-# %% ../nbs/06_ticket.ipynb #1f706ad2
+# %% ../nbs/06_ticket.ipynb #23805eda
 def _file_findings(ticket: Ticket) -> list: # of sentences
     "What in the file speaks against a ticket's purity."
     findings = [f'the weights of layer {layer.name!r} are not those of seed {ticket.seed}'
@@ -450,7 +450,7 @@ def _file_findings(ticket: Ticket) -> list: # of sentences
     if ticket.trained: findings.append(f'trained as usual: {_some(ticket.trained)}')
     return findings if ticket.layers else [*findings, 'no layer has a mask']
 
-# %% ../nbs/06_ticket.ipynb #a9e0fef0
+# %% ../nbs/06_ticket.ipynb #a22d34ef
 def _network_findings(ticket: Ticket, model: nn.Module = None) -> list: # of sentences
     "What in the dense network speaks against it."
     try:
@@ -463,7 +463,7 @@ def _network_findings(ticket: Ticket, model: nn.Module = None) -> list: # of sen
             f'{name} is not accounted for' for name, p in others.items()
             if name not in ticket.trained and (name not in ticket.measured or p.requires_grad)]
 
-# %% ../nbs/06_ticket.ipynb #b58bd310
+# %% ../nbs/06_ticket.ipynb #55a8e175
 def audit(
     ticket: Ticket, # Or the path of one
     model: nn.Module = None, # The dense network, where it isn't one of the registry
@@ -476,7 +476,7 @@ def audit(
     else: remarks.append(f'whether the masks cover the network was not checked: {HOW_TO_PASS}')
     return Audit(not findings, tuple(findings), tuple(remarks))
 
-# %% ../nbs/06_ticket.ipynb #a6bbbbb3
+# %% ../nbs/06_ticket.ipynb #fdb96681
 def logits_of(output) -> Tensor: # output: whatever a network returned
     "The logits in a network's output; a `UserError` where there are none."
     if torch.is_tensor(output): return output
@@ -485,7 +485,7 @@ def logits_of(output) -> Tensor: # output: whatever a network returned
     raise UserError(f'the network returns {type(output).__name__}: let it return logits, '
                     'or an object or dict that has logits')
 
-# %% ../nbs/06_ticket.ipynb #1940c15b
+# %% ../nbs/06_ticket.ipynb #a278a522
 def _class_logits(model: nn.Module, images: Tensor, classes: int = None) -> Tensor: # float32 [B, classes]
     "The logits of a batch; a `UserError` where they aren't one row of so many classes for each image."
     logits = logits_of(model(images)).float()
@@ -493,7 +493,7 @@ def _class_logits(model: nn.Module, images: Tensor, classes: int = None) -> Tens
     if tuple(logits.shape) == wanted: return logits
     raise UserError(f'the network gives logits {tuple(logits.shape)}, not images × classes {wanted}')
 
-# %% ../nbs/06_ticket.ipynb #ca97ffe1
+# %% ../nbs/06_ticket.ipynb #33aa7573
 @torch.no_grad()
 def accuracy(
     model: nn.Module, # Left in evaluation mode
@@ -512,14 +512,14 @@ def accuracy(
     correct, loss = int(correct), float(loss)
     return dict(correct=correct, total=total, accuracy=correct/max(total, 1), loss=loss/max(total, 1))
 
-# %% ../nbs/06_ticket.ipynb #1a432c07
+# %% ../nbs/06_ticket.ipynb #6e7c44b7
 def _row(layer: Layer, mask: np.ndarray) -> list: # of cells
     (data, _), kept = encode(mask), int(np.count_nonzero(mask))
     best, shape = mask.size*entropy(layer.density)/8, '×'.join(map(str, layer.shape))
     return [plain(layer.name), shape, f'{kept:,}', f'{layer.density:.3f}', f'{-(-mask.size//8):,}',
             f'{data.size:,}', f'{best:,.0f}', plain(layer.sha256)[:12]]
 
-# %% ../nbs/06_ticket.ipynb #cb578d9b
+# %% ../nbs/06_ticket.ipynb #5ffb1a8e
 def _table(ticket: Ticket) -> list: # of lines
     "The layers of a ticket, and their sums: names to the left, numbers to the right."
     rows = [['layer', 'shape', 'kept', 'density', 'raw bytes', 'coded bytes', 'H(p) bytes', 'sha256']]
@@ -530,7 +530,7 @@ def _table(ticket: Ticket) -> list: # of lines
     pads = [str.ljust]*2 + [str.rjust]*5 + [lambda cell, width: cell]
     return ['  '.join(pad(cell, width) for pad, cell, width in zip(pads, row, widths)) for row in rows]
 
-# %% ../nbs/06_ticket.ipynb #e1eeb6a2
+# %% ../nbs/06_ticket.ipynb #c4034927
 def describe(
     ticket: Ticket,
     model: nn.Module = None, # The dense network; the ticket is then audited with it
@@ -544,7 +544,7 @@ def describe(
     lines += [f'{key}: {value}' for key, value in ticket.training.items()]
     return '\n'.join([plain(f'{title}  pure: {ticket.pure}'), *_table(ticket), *map(plain, lines)])
 
-# %% ../nbs/06_ticket.ipynb #82098b75
+# %% ../nbs/06_ticket.ipynb #73e697da
 COMMANDS = dict(show='print the ticket as a table', verify='check every byte against the seed',
                 audit='prove that nothing but masks was learned by gradient; exit code 1 where something was')
 
@@ -554,10 +554,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=f'{about[0].upper()}{about[1:]}.')
         command.add_argument('ticket', type=Path, help='*.ticket.safetensors')
-        command.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is your own')
+        command.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
     return parser
 
-# %% ../nbs/06_ticket.ipynb #b405731e
+# %% ../nbs/06_ticket.ipynb #0dd3c650
 def main(argv=None) -> int:
     "tt_ticket: look into a ticket file."
     args = _parser().parse_args(argv)
