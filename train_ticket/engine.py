@@ -6,15 +6,15 @@
 __all__ = ['OPENMPI', 'LAUNCHERS', 'ConfigError', 'EngineOptions', 'check_engine', 'on_this_machine', 'settings_file',
            'try_compiler', 'silent_stderr', 'run_settings', 'deepspeed_settings', 'merged', 'clashes', 'overrides',
            'RanksError', 'import_deepspeed', 'rank_of_launcher', 'single_rank', 'distributed', 'process_group',
-           'connect', 'lose_patience', 'contact', 'make_engine', 'gathered', 'save_checkpoint', 'disk',
-           'checkpoint_tag', 'remove_checkpoints', 'load_checkpoint', 'agreed_tag', 'to_universal', 'sweep_up',
-           'Interrupted', 'Stop', 'Checkpoints']
+           'connect', 'lose_patience', 'contact', 'make_engine', 'frozen_as_scores', 'gathered', 'held',
+           'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints', 'load_checkpoint', 'agreed_tag',
+           'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
 
-# %% ../nbs/11_engine.ipynb #1a9552ed
+# %% ../nbs/11_engine.ipynb #5f9e3438
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/11_engine.ipynb #685e82a5
+# %% ../nbs/11_engine.ipynb #8fec88d1
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -24,15 +24,16 @@ import errno, io, json, logging, math, re, shutil, signal, socket, sys, threadin
 from fastcore.basics import patch
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from .core import UserError, atomic_write, option
 from .loop import Callback, LoopOptions, Ranks, Run, State, position
-from .masks import masks_of
+from .masks import Mask, masks_of
 
-# %% ../nbs/11_engine.ipynb #65fc64c3
+# %% ../nbs/11_engine.ipynb #802cded6
 class ConfigError(UserError):
     "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/11_engine.ipynb #c476172c
+# %% ../nbs/11_engine.ipynb #9d8acca4
 @dataclass(frozen=True)
 class EngineOptions:
     "Options of the DeepSpeed engine."
@@ -45,14 +46,14 @@ class EngineOptions:
     timeout: int = option(60, 'seconds that a rank waits for the others before it gives up')
     def __post_init__(self): return check_engine(self)
 
-# %% ../nbs/11_engine.ipynb #9a5c25ed
+# %% ../nbs/11_engine.ipynb #6825d65e
 def check_engine(options: EngineOptions):
     "A `ConfigError` where an option is out of its range."
     if options.zero not in (None, 0, 1, 2, 3):
         raise ConfigError(f'zero must be 0, 1, 2 or 3, not {options.zero}')
     if not options.timeout > 0: raise ConfigError(f'timeout must be above 0, not {options.timeout}')
 
-# %% ../nbs/11_engine.ipynb #67a0dff7
+# %% ../nbs/11_engine.ipynb #11d211c8
 def on_this_machine(
     options: EngineOptions,
 ) -> EngineOptions: # with a device and a ZeRO stage
@@ -70,7 +71,7 @@ def on_this_machine(
         try_compiler(device)
     return replace(options, zero=zero, device=device)
 
-# %% ../nbs/11_engine.ipynb #c7186c91
+# %% ../nbs/11_engine.ipynb #829a9e45
 def settings_file(options: EngineOptions) -> dict: # empty where none is named
     "The content of the DeepSpeed settings file."
     path = options.deepspeed_config
@@ -80,7 +81,7 @@ def settings_file(options: EngineOptions) -> dict: # empty where none is named
     if isinstance(found, dict): return found
     raise ConfigError(f'deepspeed_config {path}: it must hold a JSON object')
 
-# %% ../nbs/11_engine.ipynb #12fc5080
+# %% ../nbs/11_engine.ipynb #2d45dd19
 def try_compiler(device: str):
     "Raise a `ConfigError` where torch.compile can't work."
     try:
@@ -92,7 +93,7 @@ def try_compiler(device: str):
         raise ConfigError(f'compile: PyTorch finds no compiler here that works ({reason}); '
                           "install g++ and Python's headers, or leave compile out") from error
 
-# %% ../nbs/11_engine.ipynb #6df87ab1
+# %% ../nbs/11_engine.ipynb #5a6248ef
 @contextmanager
 def silent_stderr():
     "Keep off the screen what the compilers print that DeepSpeed and PyTorch start."
@@ -106,7 +107,7 @@ def silent_stderr():
         os.dup2(kept, 2)
         os.close(kept)
 
-# %% ../nbs/11_engine.ipynb #3cd76d6d
+# %% ../nbs/11_engine.ipynb #114a534c
 def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, world_size: int) -> dict:
     "The DeepSpeed settings that a run decides."
     parts = world_size*loop.accumulate
@@ -119,7 +120,7 @@ def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, wor
         zero_optimization=dict(stage=options.zero or 0), zero_allow_untested_optimizer=True,
         bf16=dict(enabled=options.precision == 'bf16'), fp16=dict(enabled=options.precision == 'fp16'))
 
-# %% ../nbs/11_engine.ipynb #e15af00e
+# %% ../nbs/11_engine.ipynb #41a704e2
 def deepspeed_settings(
     options: EngineOptions,
     loop: LoopOptions,
@@ -135,14 +136,14 @@ def deepspeed_settings(
             raise ConfigError(f'{source} sets {key} to {value}, the run to {own}: leave it to the run')
     return merged(merged(ours | dict(steps_per_print=None), file), merged(given, stage))
 
-# %% ../nbs/11_engine.ipynb #14b4c48f
+# %% ../nbs/11_engine.ipynb #98f261fe
 def merged(first: dict, second: dict) -> dict:
     "Two nested dicts as one, section by section; the second wins."
     both = {key: merged(first[key], value) for key, value in second.items()
             if isinstance(value, dict) and isinstance(first.get(key), dict)}
     return first | second | both
 
-# %% ../nbs/11_engine.ipynb #155d84f8
+# %% ../nbs/11_engine.ipynb #eb71763d
 def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their value, ours)
     "Wherever two nested dicts say different things of the same key."
     for key, value in ours.items():
@@ -153,7 +154,7 @@ def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their va
         elif value != theirs[key]:
             yield f'{prefix}{key}', theirs[key], value
 
-# %% ../nbs/11_engine.ipynb #2db0c559
+# %% ../nbs/11_engine.ipynb #768bd437
 def overrides(
     items, # Of 'section.key=value'
 ) -> dict: # nested, as DeepSpeed takes it
@@ -171,11 +172,11 @@ def overrides(
         found = merged(found, value)
     return found
 
-# %% ../nbs/11_engine.ipynb #1ac8816d
+# %% ../nbs/11_engine.ipynb #df1403cc
 class RanksError(RuntimeError):
     "The ranks have lost each other."
 
-# %% ../nbs/11_engine.ipynb #bf9506b2
+# %% ../nbs/11_engine.ipynb #727b9f0b
 def import_deepspeed():
     "DeepSpeed, imported quietly and without the compilation."
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
@@ -187,7 +188,7 @@ def import_deepspeed():
     vars(deepspeed.ops).setdefault('__compatible_ops__', {})['deepspeed_shm_comm'] = False
     return deepspeed
 
-# %% ../nbs/11_engine.ipynb #8457509f
+# %% ../nbs/11_engine.ipynb #9ffe6fe6
 OPENMPI = 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'
 LAUNCHERS = dict(slurm=('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'), openmpi=OPENMPI)
 
@@ -196,7 +197,7 @@ def rank_of_launcher(environment) -> dict: # RANK, LOCAL_RANK and WORLD_SIZE, or
     found = LAUNCHERS.get(environment.get('TRAIN_TICKET_LAUNCHER'), ())
     return dict(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), (environment[name] for name in found)))
 
-# %% ../nbs/11_engine.ipynb #115d909a
+# %% ../nbs/11_engine.ipynb #c526cbd9
 def single_rank() -> dict:
     "The environment of a process that trains alone."
     with socket.socket() as s:
@@ -204,7 +205,7 @@ def single_rank() -> dict:
         port = s.getsockname()[1]
     return dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
 
-# %% ../nbs/11_engine.ipynb #79fb0bc4
+# %% ../nbs/11_engine.ipynb #a7dc07a5
 @contextmanager
 def distributed(
     device: str, # 'cpu' or 'cuda'
@@ -225,7 +226,7 @@ def distributed(
         os.environ.clear()
         os.environ.update(before)
 
-# %% ../nbs/11_engine.ipynb #7b5db67d
+# %% ../nbs/11_engine.ipynb #b3e7a43d
 @contextmanager
 def process_group(ranks: Ranks, device: str, timeout: float):
     "Open the process group, and close it where that can be done."
@@ -243,14 +244,14 @@ def process_group(ranks: Ranks, device: str, timeout: float):
         if ours and not lost and deepspeed.comm.is_initialized():
             deepspeed.comm.destroy_process_group()
 
-# %% ../nbs/11_engine.ipynb #b54cc5a1
+# %% ../nbs/11_engine.ipynb #9aded391
 def connect(deepspeed, device: str, timeout: float):
     "Find the other ranks: ten minutes for them to appear, `timeout` seconds afterwards."
     backend, patience = ('nccl' if device == 'cuda' else 'gloo'), timedelta(minutes=10)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=patience)
     lose_patience(timeout)
 
-# %% ../nbs/11_engine.ipynb #8272d0b2
+# %% ../nbs/11_engine.ipynb #89ce7ac9
 def lose_patience(timeout: float):
     "Set the time-out of every process group, DeepSpeed's own among them: it sums gradients in one of these."
     if int(os.environ['WORLD_SIZE']) < 2: return
@@ -258,7 +259,7 @@ def lose_patience(timeout: float):
     for group in list(groups._world.pg_map):
         groups._set_pg_timeout(timedelta(seconds=timeout), group)
 
-# %% ../nbs/11_engine.ipynb #7547084d
+# %% ../nbs/11_engine.ipynb #171e23be
 @contextmanager
 def contact(ranks: Ranks):
     "Turn what PyTorch raises when ranks can't reach each other into a `RanksError`."
@@ -270,7 +271,7 @@ def contact(ranks: Ranks):
         reason = str(error).split('] ', 1)[-1].split('. ')[0]
         raise RanksError(f'rank {ranks.rank} of {ranks.count} has lost the others: {reason}') from error
 
-# %% ../nbs/11_engine.ipynb #3acdf8a1
+# %% ../nbs/11_engine.ipynb #1ca344a5
 def make_engine(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -290,16 +291,36 @@ def make_engine(
         engine.compile()
     for mask in masks_of(model).values():
         mask.shared.compiled = compile
+    frozen_as_scores(model)
     return engine
 
-# %% ../nbs/11_engine.ipynb #d56009c6
+# %% ../nbs/11_engine.ipynb #e3c406a8
+def frozen_as_scores(model: nn.Module):
+    "Convert frozen weights to the precision of the scores."
+    for chain in model.modules():
+        if isinstance(chain, ParametrizationList) and isinstance(chain[0], Mask):
+            chain.original = chain.original.to(chain[0].scores.dtype)
+
+# %% ../nbs/11_engine.ipynb #22d3c96a
 def gathered(engine): # a context that all ranks enter
     "Within this context every rank has the engine's parameters whole."
-    if engine.zero_optimization_stage() < 3: return nullcontext()
-    import deepspeed
-    return deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
+    return nullcontext() if engine.zero_optimization_stage() < 3 else held(list(engine.module.parameters()))
 
-# %% ../nbs/11_engine.ipynb #61833801
+# %% ../nbs/11_engine.ipynb #59d1a04d
+@contextmanager
+def held(parameters: list):
+    "Gather parameters, and keep a forward within the context from letting go of them."
+    import deepspeed
+    with deepspeed.zero.GatheredParameters(parameters):
+        for p in parameters:
+            p.ds_active_sub_modules.add('held')
+        try:
+            yield
+        finally:
+            for p in parameters:
+                p.ds_active_sub_modules.discard('held')
+
+# %% ../nbs/11_engine.ipynb #163da933
 def save_checkpoint(
     run: Run,
     folder: Path, # Of the run's checkpoints
@@ -314,7 +335,7 @@ def save_checkpoint(
     atomic_write(folder/'latest', tag)
     remove_checkpoints(folder, keep=tag)
 
-# %% ../nbs/11_engine.ipynb #e640b0b2
+# %% ../nbs/11_engine.ipynb #5ca11277
 @contextmanager
 def disk(path: Path):
     "Turn what PyTorch's own file writer raises where the disk is full into an `OSError` that names the file."
@@ -326,13 +347,13 @@ def disk(path: Path):
         code = getattr(error, 'errno', None) or errno.ENOSPC
         raise OSError(code, os.strerror(code), str(path)) from error
 
-# %% ../nbs/11_engine.ipynb #d36dd2a2
+# %% ../nbs/11_engine.ipynb #34891727
 def checkpoint_tag(folder: Path) -> str | None: # None: there is none
     "The last complete checkpoint."
     latest = folder/'latest'
     return latest.read_text().strip() if latest.is_file() else None
 
-# %% ../nbs/11_engine.ipynb #5903a0ec
+# %% ../nbs/11_engine.ipynb #6b601799
 def remove_checkpoints(folder: Path, keep: str | None):
     "Remove all checkpoints but one, and nothing else."
     for old in folder.glob('epoch*'):
@@ -340,7 +361,7 @@ def remove_checkpoints(folder: Path, keep: str | None):
         if ours and old.name != keep and old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/11_engine.ipynb #e7b4b315
+# %% ../nbs/11_engine.ipynb #2443166d
 def load_checkpoint(run: Run, folder: Path):
     "Go back to the last complete checkpoint; where there is none, to the start. Sets `run.state`."
     tag = agreed_tag(run, folder)
@@ -353,7 +374,7 @@ def load_checkpoint(run: Run, folder: Path):
         (folder/'latest_universal').unlink(missing_ok=True)
     run.state = State(**{name: value for name, value in state.items() if name in asdict(State())})
 
-# %% ../nbs/11_engine.ipynb #3d4c92a9
+# %% ../nbs/11_engine.ipynb #e386500e
 def agreed_tag(run: Run, folder: Path) -> str | None:
     "The last complete checkpoint, which all ranks must see."
     tag = checkpoint_tag(folder)
@@ -365,7 +386,7 @@ def agreed_tag(run: Run, folder: Path) -> str | None:
         raise ConfigError(f'the checkpoint {folder/tag} is missing: start the run anew')
     return tag
 
-# %% ../nbs/11_engine.ipynb #851770de
+# %% ../nbs/11_engine.ipynb #8a2cc17f
 def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the universal checkpoint
     "Make a checkpoint loadable by any number of ranks, and tell the engine."
     from deepspeed.checkpoint.ds_to_universal import main as convert
@@ -381,7 +402,7 @@ def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the univ
     run.engine._config.load_universal_checkpoint = True
     return target.name
 
-# %% ../nbs/11_engine.ipynb #6566c6d4
+# %% ../nbs/11_engine.ipynb #417d4d3f
 def sweep_up(folder: Path):
     "Remove what a kill has left half-written in a run's folder."
     checkpoints = folder/'checkpoints'
@@ -391,13 +412,13 @@ def sweep_up(folder: Path):
         if half.is_file() and re.fullmatch(ours, half.name):
             half.unlink()
 
-# %% ../nbs/11_engine.ipynb #0a87f791
+# %% ../nbs/11_engine.ipynb #6066d7cd
 class Interrupted(KeyboardInterrupt):
     "A run was asked to stop. Where it could save, `state` says at which place."
     def __init__(self, signum: int = signal.SIGINT, state: State = None):
         self.signum, self.state = signum, state
 
-# %% ../nbs/11_engine.ipynb #f6c3a18a
+# %% ../nbs/11_engine.ipynb #3c5e17f4
 class Stop:
     "Within its context SIGINT and SIGTERM are heard; `stop(step)` says whether any rank has heard one."
     every = 8   # steps between agreements of several ranks
@@ -417,7 +438,7 @@ class Stop:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
 
-# %% ../nbs/11_engine.ipynb #58846dee
+# %% ../nbs/11_engine.ipynb #6d436b62
 @patch
 def hear(self: Stop, signum, frame):
     "The handler of signals."
@@ -425,7 +446,7 @@ def hear(self: Stop, signum, frame):
     first, self.heard, self.at = not self.heard, signum, time.monotonic()
     if not (first and self.polling): raise Interrupted(signum)
 
-# %% ../nbs/11_engine.ipynb #09ebacff
+# %% ../nbs/11_engine.ipynb #34d61f7f
 @patch
 def __call__(self: Stop, step: int = 0) -> bool:
     "Is the run asked to stop?"
@@ -435,7 +456,7 @@ def __call__(self: Stop, step: int = 0) -> bool:
         self.agree()
     return bool(self.signum)
 
-# %% ../nbs/11_engine.ipynb #c3e39a21
+# %% ../nbs/11_engine.ipynb #f1194f5e
 @patch
 def agree(self: Stop):
     "Exchange with the other ranks what was heard."
@@ -443,7 +464,7 @@ def agree(self: Stop):
     torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
     self.signum = int(heard)
 
-# %% ../nbs/11_engine.ipynb #478a3634
+# %% ../nbs/11_engine.ipynb #9511d779
 class Checkpoints(Callback):
     "Saves after each epoch, every `save_every` steps, and where the run is asked to stop."
     def __init__(self, folder: Path, stop: Stop):
