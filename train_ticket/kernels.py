@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['STRIP', 'C_PHILOX', 'C_SIGNS', 'C_LOOKUP', 'C_AVX2', 'C_AVX512_WORDS', 'C_AVX512_SIGNS', 'C_AVX512_LOOKUP',
            'C_WEIGHTS', 'C_POOL', 'C_ITEM', 'C_DRIVE', 'C_SOURCE', 'C_FLAGS', 'CUDA_PHILOX', 'CUDA_INT8', 'CUDA_HALF',
-           'CUDA_PACK', 'CUDA_MATVEC', 'CUDA_SMALL_BATCH', 'CUDA_WEIGHTS', 'CUDA_SOURCE', 'mask_stride', 'pack_mask',
-           'unpack_mask', 'Generator', 'generated_rows', 'cache_folder', 'compile_c', 'c_library', 'compile_cuda',
-           'CudaKernels', 'cuda_kernels', 'backends', 'masked_linear', 'masked_linear_op', 'generate', 'error_bound',
-           'masked_conv2d']
+           'CUDA_PACK', 'CUDA_MATVEC', 'CUDA_SMALL_BATCH', 'CUDA_WEIGHTS', 'CUDA_SOURCE', 'mask_stride', 'Generator',
+           'generated_rows', 'cache_folder', 'compile_c', 'c_library', 'compile_cuda', 'CudaKernels', 'cuda_kernels',
+           'backends', 'masked_linear', 'masked_linear_op', 'generate', 'error_bound', 'masked_conv2d']
 
 # %% ../nbs/14_kernels.ipynb #deacf361
 from functools import lru_cache
@@ -16,7 +15,8 @@ from pathlib import Path
 import ctypes, hashlib, math, os, platform, shlex, shutil, subprocess, tempfile
 import numpy as np
 import torch
-from .prng import PER_BLOCK, STREAMS, random_words, seed_key, unit, weights, _steps_of
+from .coding import pack, unpack
+from .prng import PER_BLOCK, STREAMS, random_words, seed_key, steps_of, unit, weights
 
 # %% ../nbs/14_kernels.ipynb #6f4d2cf0
 def mask_stride(
@@ -24,28 +24,6 @@ def mask_stride(
 ): # Bytes
     "How many bytes a row of a packed mask takes: whole 32-bit words."
     return 4*(-(-fan_in//32))
-
-# %% ../nbs/14_kernels.ipynb #9dce4523
-def pack_mask(
-    mask, # bool [out, fan_in], array or tensor: True where the weight is kept
-): # uint8 [out, 4·⌈fan_in/32⌉], of the same kind
-    "The mask with one bit a weight, little-endian, rows padded with zeros to 32 bits."
-    if torch.is_tensor(mask): return torch.from_numpy(pack_mask(mask.detach().cpu().numpy())).to(mask.device)
-    mask = np.asarray(mask)
-    if mask.ndim != 2 or mask.dtype != bool: raise ValueError(f'a mask is bool [out, fan_in], not {mask.dtype} {list(mask.shape)}')
-    packed = np.zeros((len(mask), mask_stride(mask.shape[1])), np.uint8)
-    packed[:, :-(-mask.shape[1]//8)] = np.packbits(mask, axis=1, bitorder='little')
-    return packed
-
-# %% ../nbs/14_kernels.ipynb #99e8572d
-def unpack_mask(
-    mask_bits, # uint8 [out, 4·⌈fan_in/32⌉], array or tensor
-    fan_in: int, # Columns of the layer's matrix
-): # bool [out, fan_in], of the same kind
-    "The inverse of `pack_mask`."
-    if isinstance(mask_bits, np.ndarray): return np.unpackbits(mask_bits, axis=1, count=fan_in, bitorder='little').view(bool)
-    shifts = torch.arange(8, device=mask_bits.device, dtype=torch.uint8)
-    return ((mask_bits[..., None] >> shifts) & 1).flatten(-2)[:, :fan_in].bool()
 
 # %% ../nbs/14_kernels.ipynb #f174fece
 STRIP = 2**18   # weights that a strip-wise back end holds at a time: 1 MiB of float32
@@ -74,7 +52,7 @@ def generated_rows(
 ): # float32 [len(rows), fan_in]
     "Some rows of a layer's weights, as `prng.weights` makes them."
     words = random_words(generator.seed, generator.layer, rows, -(-fan_in//generator.per_block), generator.stream, device)
-    steps = _steps_of(words, generator.distribution)[:, :fan_in]
+    steps = steps_of(words, generator.distribution)[:, :fan_in]
     return steps.astype(np.float32)*np.float32(generator.unit) if device is None else steps.float()*generator.unit
 
 # %% ../nbs/14_kernels.ipynb #ba32a6c7
@@ -87,7 +65,7 @@ def _linear_reference(x, mask_bits, generator): # NumPy
     inputs, bits, fan_in = x.float().numpy(), mask_bits.numpy(), x.shape[1]
     y = np.empty((len(inputs), len(bits)), np.float32)
     for rows in _strips(len(bits), fan_in):
-        kept = generated_rows(generator, rows, fan_in)*unpack_mask(bits[rows.start:rows.stop], fan_in)
+        kept = generated_rows(generator, rows, fan_in)*unpack(bits[rows.start:rows.stop], (len(rows), fan_in))
         y[:, rows.start:rows.stop] = inputs @ kept.T
     return torch.from_numpy(y)
 
@@ -96,7 +74,7 @@ def _linear_by_strips(x, mask_bits, generator, made): # any device; made(generat
     inputs, fan_in = x.float(), x.shape[1]
     y = inputs.new_empty(len(inputs), len(mask_bits))
     for rows in _strips(len(mask_bits), fan_in):
-        y[:, rows.start:rows.stop] = inputs @ (made(generator, rows, fan_in)*unpack_mask(mask_bits[rows.start:rows.stop], fan_in)).T
+        y[:, rows.start:rows.stop] = inputs @ (made(generator, rows, fan_in)*unpack(mask_bits[rows.start:rows.stop], (len(rows), fan_in))).T
     return y
 
 # %% ../nbs/14_kernels.ipynb #5ac79c38
@@ -702,7 +680,7 @@ def _subset_sums(x): # float32 [batch, 128·blocks] → [batch, 32·blocks, 16],
 def _weights_numba(generator, rows, fan_in): # float32 [len(rows), fan_in]
     words = np.empty((len(rows), -(-fan_in//generator.per_block), 4), np.int64)
     _numba()['words'](rows.start, np.uint64(generator.layer), np.uint64(generator.stream), *map(np.uint64, generator.key), words)
-    return torch.from_numpy(_steps_of(words, generator.distribution)[:, :fan_in].astype(np.float32)*np.float32(generator.unit))
+    return torch.from_numpy(steps_of(words, generator.distribution)[:, :fan_in].astype(np.float32)*np.float32(generator.unit))
 
 # %% ../nbs/14_kernels.ipynb #1e5f7e3f
 def _linear_numba(x, mask_bits, generator):
@@ -1262,7 +1240,7 @@ def _chosen(backend: str, device): # the name of a back end that works here; Val
 # %% ../nbs/14_kernels.ipynb #edab9a41
 def masked_linear(
     x, # float32, bfloat16 or float16 [..., fan_in]; finite
-    mask_bits, # uint8 [out, 4·⌈fan_in/32⌉] of `pack_mask`, on x's device
+    mask_bits, # uint8 [out, 4·⌈fan_in/32⌉] of `pack`, on x's device
     seed: int, # 0 … 2⁶⁴−1
     layer: int, # The layer's number in the ticket
     scale: float = 1., # Standard deviation of the weights
@@ -1320,7 +1298,7 @@ def error_bound(
 # %% ../nbs/14_kernels.ipynb #e04d2220
 def masked_conv2d(
     x, # float32, bfloat16 or float16 [batch, channels, height, width]; finite
-    mask_bits, # uint8 [out, 4·⌈channels·kh·kw/32⌉] of `pack_mask`, on x's device
+    mask_bits, # uint8 [out, 4·⌈channels·kh·kw/32⌉] of `pack`, on x's device
     seed: int, # 0 … 2⁶⁴−1
     layer: int, # The layer's number in the ticket
     kernel_size, # int or (kh, kw)
@@ -1336,6 +1314,6 @@ def masked_conv2d(
     made, inputs, parts = _made_by(_chosen(backend, x.device), x.device), x.detach().float(), []
     with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         for rows in _strips(len(bits), fan_in):
-            kept = made(generator, rows, fan_in)*unpack_mask(bits[rows.start:rows.stop], fan_in)
+            kept = made(generator, rows, fan_in)*unpack(bits[rows.start:rows.stop], (len(rows), fan_in))
             parts.append(torch.nn.functional.conv2d(inputs, kept.view(-1, x.shape[1], kh, kw), None, stride, padding, dilation))
     return torch.cat(parts, 1).to(x.dtype)

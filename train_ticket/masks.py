@@ -7,7 +7,7 @@ __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 
            'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise', 'soft_masks', 'fixed_masks',
            'MaskOptions']
 
-# %% ../nbs/03_masks.ipynb #09952521
+# %% ../nbs/03_masks.ipynb #c8ea99a0
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from .core import UserError, option
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
 
-# %% ../nbs/03_masks.ipynb #9ffcb3cc
+# %% ../nbs/03_masks.ipynb #51251afb
 def he_scale(
     fan_in: float, # Inputs of a unit, before masking
     density: float = .5, # Fraction that the mask is expected to keep
@@ -30,7 +30,7 @@ def he_scale(
     "Standard deviation of frozen weights that keeps a ReLU network's signal (He and others 2015)."
     return math.sqrt(2/(max(fan_in, 1)*density))
 
-# %% ../nbs/03_masks.ipynb #49ebc830
+# %% ../nbs/03_masks.ipynb #9b80b568
 def fan_in(module: nn.Module, weight: Tensor) -> float:
     "The number of inputs that are summed in one output of a module."
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)): return 1
@@ -38,7 +38,7 @@ def fan_in(module: nn.Module, weight: Tensor) -> float:
         return weight.shape[0]/module.groups*math.prod(module.kernel_size)/math.prod(module.stride)
     return weight[0].numel()
 
-# %% ../nbs/03_masks.ipynb #a6038f01
+# %% ../nbs/03_masks.ipynb #03116370
 class DoubleDiagonal(nn.Module):
     "Two trained diagonals, shift 0 and 1, wrapped round a layer's matrix [out, fan_in]."
     def __init__(self,
@@ -53,7 +53,7 @@ class DoubleDiagonal(nn.Module):
         places = torch.stack([i % out*inputs + (i + shift) % inputs for shift in (0, 1)])
         self.register_buffer('places', places.flatten(), persistent=False)
 
-# %% ../nbs/03_masks.ipynb #ea2b575a
+# %% ../nbs/03_masks.ipynb #edab5622
 @patch
 def forward(self: DoubleDiagonal, weight: Tensor) -> Tensor: # weight plus diagonals, of the weight's shape
     values = self.values.flatten().to(weight.dtype)*self.scale
@@ -63,7 +63,7 @@ def forward(self: DoubleDiagonal, weight: Tensor) -> Tensor: # weight plus diago
 def extra_repr(self: DoubleDiagonal):
     return f'{self.values.shape[1]} values each'
 
-# %% ../nbs/03_masks.ipynb #f98b3da5
+# %% ../nbs/03_masks.ipynb #019e298a
 class Mask(nn.Module):
     "A learned mask over a frozen random weight, to be registered as its parametrization."
     def __init__(self,
@@ -87,7 +87,7 @@ class Mask(nn.Module):
         else: masked = self.softly(weight)
         return masked if self.diagonal is None else self.diagonal(masked)
 
-# %% ../nbs/03_masks.ipynb #d28d768a
+# %% ../nbs/03_masks.ipynb #2c6b98d0
 @patch
 def softly(self: Mask, weight: Tensor) -> Tensor:
     "The weight under the mask that trains."
@@ -99,19 +99,19 @@ def softly(self: Mask, weight: Tensor) -> Tensor:
     if gate.correction == 'none': return masked
     return masked*gate.factor(gate.kept(self.scores, state))
 
-# %% ../nbs/03_masks.ipynb #b519eb12
+# %% ../nbs/03_masks.ipynb #7baa0b43
 @patch
 def extra_repr(self: Mask):
     shape = '×'.join(map(str, self.shape))
     return f'{shape}, {self.gate}, {self.distribution}, layer {self.layer} of seed {self.seed}'
 
-# %% ../nbs/03_masks.ipynb #cb96de51
+# %% ../nbs/03_masks.ipynb #4f2ed158
 @patch(as_prop=True)
 def mask(self: Mask) -> Tensor: # bool, of `shape`
     "The hard mask."
     return self.gate.hard(self.scores.detach(), self.shared.now())
 
-# %% ../nbs/03_masks.ipynb #36b57cbc
+# %% ../nbs/03_masks.ipynb #b78c7e06
 @patch
 def soft(self: Mask) -> Tensor: # of `shape`, differentiable
     "The soft mask."
@@ -122,7 +122,7 @@ def density(self: Mask) -> float:
     "The fraction that the hard mask keeps."
     return self.mask.float().mean().item() if self.scores.numel() else 0.
 
-# %% ../nbs/03_masks.ipynb #ce198d0b
+# %% ../nbs/03_masks.ipynb #02397799
 @patch
 def frozen(self: Mask) -> Tensor: # float32 of `shape`
     "The random weight, generated from the seed."
@@ -141,7 +141,7 @@ def final_weight(self: Mask, weight: Tensor = None) -> Tensor: # float32 of `sha
     if self.gate.correction == 'none': return weight
     return (weight/unit(self.distribution, self.scale)).round_()*unit(self.distribution, self.final_scale())
 
-# %% ../nbs/03_masks.ipynb #08ce786f
+# %% ../nbs/03_masks.ipynb #d3d773d1
 class Masks:
     "All masks of a network: what their gate computes once for all of them."
     def __init__(self, gate: Gate, members: list): # members: `Mask`s
@@ -158,7 +158,7 @@ class Masks:
     def __repr__(self): return f'Masks({self.gate}, {len(self)} of them, progress {self.state.progress:.3g})'
     def scores(self) -> list: return [mask.scores for mask in self.members]
 
-# %% ../nbs/03_masks.ipynb #6ab73260
+# %% ../nbs/03_masks.ipynb #05786ef3
 @patch
 def step(self: Masks, progress: float): # 0…1
     "Move to a progress. Call it before every training step."
@@ -176,7 +176,7 @@ def settled(self: Masks) -> bool:
     "Has the gate reached the density that it shall keep?"
     return self.gate.settled(self.state.progress)
 
-# %% ../nbs/03_masks.ipynb #9002cdd0
+# %% ../nbs/03_masks.ipynb #c8d729da
 @patch
 def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalty
     "`sparsity` times the network's expected density, or times its distance from the density to keep."
@@ -186,7 +186,7 @@ def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalt
     kept = sum(gate.expected_density(s, self.state)*s.numel() for s in self.scores())/total
     return gate.sparsity*(kept if gate.keep is None else (kept - gate.keep).abs())
 
-# %% ../nbs/03_masks.ipynb #74516cbb
+# %% ../nbs/03_masks.ipynb #2eed65aa
 def _name_of(path: str, tensor: str) -> str:
     if tensor == 'weight': return path or 'root'
     return f'{path}.{tensor}'.removeprefix('.')
@@ -197,7 +197,7 @@ def _sites(model: nn.Module): # (name, module, tensor, Mask), once for every pla
         for tensor, chain in module.parametrizations.items():
             if isinstance(chain[0], Mask): yield _name_of(path, tensor), module, tensor, chain[0]
 
-# %% ../nbs/03_masks.ipynb #5a9d23cd
+# %% ../nbs/03_masks.ipynb #54bc35ac
 def masks_of(model: nn.Module) -> dict: # name → Mask, in the order of the ticket
     "The masks of a network. A shared weight counts once."
     found = {}
@@ -211,7 +211,7 @@ def of(cls: Masks, model: nn.Module) -> Masks: # None: a dense network
     "The `Masks` of a network."
     return next((mask.shared for _, _, _, mask in _sites(model)), None)
 
-# %% ../nbs/03_masks.ipynb #efd85360
+# %% ../nbs/03_masks.ipynb #3d2d97bc
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)
     "The place that a mask's name means; an `AttributeError` where the network has none of this name."
     if name == 'root': return model, 'weight'
@@ -223,7 +223,7 @@ def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's 
         raise AttributeError(f'{type(module).__name__} {name!r} has no weight')
     return module, tensor
 
-# %% ../nbs/03_masks.ipynb #8b3d1d47
+# %% ../nbs/03_masks.ipynb #429a4afc
 def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the first is `tensor_place`'s
     "All places of a dense network that share the weight of this name."
     module, tensor = tensor_place(model, name)
@@ -231,7 +231,7 @@ def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the
     everywhere = [(m, t, p) for m in model.modules() for t, p in m.named_parameters(recurse=False)]
     return [(m, t) for m, t, p in everywhere if p is weight] or [(module, tensor)]
 
-# %% ../nbs/03_masks.ipynb #c85b62a8
+# %% ../nbs/03_masks.ipynb #3145249f
 @dataclass
 class Weight:
     "A weight that a mask can be put on."
@@ -252,7 +252,7 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
                 found.append(Weight(_name_of(path, tensor), module, tensor, p))
     return found
 
-# %% ../nbs/03_masks.ipynb #77a816e2
+# %% ../nbs/03_masks.ipynb #4bb9ac2a
 def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't be masked
     hooks = [type(hook).__module__ for hook in module._forward_pre_hooks.values()]
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
@@ -265,13 +265,13 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
             if value is not None and value is not False: return f'uses {what}, which writes to its weight'
     return None
 
-# %% ../nbs/03_masks.ipynb #326e5c8c
+# %% ../nbs/03_masks.ipynb #d2fd7855
 def _refuse(path: str, module: nn.Module, why: str):
     name = f'{path or "the network"} ({type(module).__name__})'
     raise UserError(f'{name} {why}, so no mask can be put on it: '
                     f'leave it as it is by skip=({path!r},), or take another layer')
 
-# %% ../nbs/03_masks.ipynb #8f30215a
+# %% ../nbs/03_masks.ipynb #b9d762f8
 def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
     paths = [path for path, module in model.named_modules() if next(module.parameters(), None) is not None]
     names = [*paths, *(weight.name for weight in weights_of(model))]
@@ -285,7 +285,7 @@ def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
         return any(fnmatch(path, pattern) for path in around for pattern in skip)
     return skipped
 
-# %% ../nbs/03_masks.ipynb #aef1386c
+# %% ../nbs/03_masks.ipynb #bb7ca9f9
 def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` that share a parameter
     skipped, shared = _skipped(model, skip), {}
     for path, module in model.named_modules():
@@ -298,7 +298,7 @@ def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` tha
         shared.setdefault(id(weight.parameter), []).append(weight)
     return list(shared.values())
 
-# %% ../nbs/03_masks.ipynb #2c56970c
+# %% ../nbs/03_masks.ipynb #cd0c49b8
 def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all places of one parameter
     first = shared[0].parameter
     frozen, chain = mask.frozen().to(first.dtype), None
@@ -313,7 +313,7 @@ def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all pl
         mask.train(module.training)
         (_zero_biases if bias else drop_biases)(module)
 
-# %% ../nbs/03_masks.ipynb #7265442e
+# %% ../nbs/03_masks.ipynb #e64b129b
 def drop_biases(module: nn.Module):
     "Remove the biases of a layer of PyTorch."
     if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)): module.bias = None
@@ -323,7 +323,26 @@ def _zero_biases(module: nn.Module):
     for name, p in module.named_parameters(recurse=False):
         if 'bias' in name: nn.init.zeros_(p)
 
-# %% ../nbs/03_masks.ipynb #2d082740
+# %% ../nbs/03_masks.ipynb #528f7ef8
+def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
+    before = Masks.of(model)
+    if before is None: return gate or SigmoidGate()
+    if gate in (None, before.gate): return before.gate
+    raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
+
+# %% ../nbs/03_masks.ipynb #18e3d527
+def _gate_all(model, gate, skip, density, make: dict, bias, double_diagonal):
+    before, made = list(Masks.of(model) or ()), []
+    first = max((mask.layer for mask in before), default=-1) + 1
+    for number, shared in enumerate(_gateable(model, skip), first):
+        p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
+        mask = Mask(p.shape, gate, layer=number, scale=he_scale(inputs, density), device=p.device, **make)
+        made.append(mask.to(p.dtype))
+        if double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
+        _put_on(shared, mask, bias)
+    if made: Masks(gate, before + made)
+
+# %% ../nbs/03_masks.ipynb #456aca30
 def ticketize(
     model: nn.Module, # Stays as it is: the ticket is a copy
     seed: int = 0, # 0…2⁶⁴−1: with the masks it is the whole ticket
@@ -334,24 +353,14 @@ def ticketize(
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') of layers to train as usual
     double_diagonal: bool = False, # Add a trained `DoubleDiagonal` to each weight; then not pure
 ) -> nn.Module:
-    "A copy of a network with a mask on each of its weights. Warns of what else would train."
+    "A copy of a network with a mask on each weight. Warns of what else would train."
     model = deepcopy(model)
-    before = Masks.of(model)
-    gate = gate or (before.gate if before else SigmoidGate())
-    if before and gate != before.gate:
-        raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
-    first, made = max((mask.layer for mask in before or ()), default=-1) + 1, []
-    for number, shared in enumerate(_gateable(model, skip), first):
-        p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
-        mask = Mask(p.shape, gate, seed, number, distribution, he_scale(inputs, density), p.device)
-        made.append(mask.to(p.dtype))
-        if double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
-        _put_on(shared, mask, bias)
-    if made: Masks(gate, [*(before or ()), *made])
+    make = dict(seed=seed, distribution=distribution)
+    _gate_all(model, _common_gate(model, gate), skip, density, make, bias, double_diagonal)
     if note := inventory(model).note(): warnings.warn(f'ticketize: {note}', stacklevel=2)
     return model
 
-# %% ../nbs/03_masks.ipynb #8a55ff8a
+# %% ../nbs/03_masks.ipynb #46f9b0f2
 @dataclass
 class Inventory:
     "What of a network is gated and what isn't; names as in the dense network."
@@ -361,12 +370,12 @@ class Inventory:
     fixed: dict = field(default_factory=dict)      # name → parameter that doesn't require a gradient
     types: dict = field(default_factory=dict)      # name → type of its module, for people
 
-# %% ../nbs/03_masks.ipynb #434e96d2
+# %% ../nbs/03_masks.ipynb #b407f133
 @patch(as_prop=True)
 def pure(self: Inventory) -> bool:
     return bool(self.gated) and not self.trained
 
-# %% ../nbs/03_masks.ipynb #59c283e8
+# %% ../nbs/03_masks.ipynb #1064dea8
 @patch
 def grouped(self: Inventory, names, tensors: bool = True) -> str:
     "By module type: '20 BatchNorm2d (weight, bias)', or '20 BatchNorm2d' only."
@@ -379,7 +388,7 @@ def grouped(self: Inventory, names, tensors: bool = True) -> str:
         return f'{len(modules)} {kind}' + f' ({", ".join(parts)})'*(tensors and any(parts))
     return ', '.join(text(kind, *group) for kind, group in groups.items())
 
-# %% ../nbs/03_masks.ipynb #19470cc1
+# %% ../nbs/03_masks.ipynb #d35be0c3
 @patch
 def note(self: Inventory) -> str: # '' where all is gated
     "What isn't gated, in a line; `print(inventory(model))` says more."
@@ -396,14 +405,14 @@ def __str__(self: Inventory):
     lines += [f'{what}: {self.grouped(names)} – {reason}' for names, what, reason in why if names]
     return '\n'.join(lines)
 
-# %% ../nbs/03_masks.ipynb #6612f973
+# %% ../nbs/03_masks.ipynb #af327762
 def _plain(name: str) -> str: # 'a.parametrizations.weight.0.diagonal.values' → 'a.diagonal.values'
     path, found, rest = f'.{name}'.rpartition('.parametrizations.')
     if not found: return name
     tensor, _, rest = rest.partition('.0.')
     return f'{_name_of(path.removeprefix("."), tensor)}.{rest}'.removeprefix('root.')
 
-# %% ../nbs/03_masks.ipynb #544399c9
+# %% ../nbs/03_masks.ipynb #72d72d7d
 def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a state dict without scores
     scores = {id(mask.scores) for mask in masks_of(model).values()}
     for full in model.state_dict():
@@ -412,7 +421,7 @@ def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a stat
         p = getattr(module, tensor, None)
         if torch.is_tensor(p) and id(p) not in scores: yield full, module, p, tensor in module._buffers
 
-# %% ../nbs/03_masks.ipynb #73a03fe0
+# %% ../nbs/03_masks.ipynb #bdfa848a
 def inventory(model: nn.Module) -> Inventory:
     "Take stock of a network: what is gated, and what else it would learn."
     stock = Inventory(masks_of(model))
@@ -424,7 +433,7 @@ def inventory(model: nn.Module) -> Inventory:
         stock.types.setdefault(_plain(full), type(module).__name__.removeprefix('Parametrized'))
     return stock
 
-# %% ../nbs/03_masks.ipynb #be3361ff
+# %% ../nbs/03_masks.ipynb #ffc446b9
 def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing requires a gradient
     "A copy of a ticket's network as an ordinary dense one, under the hard masks."
     model, made = deepcopy(model).eval(), {}
@@ -439,7 +448,7 @@ def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing re
         module.register_parameter(tensor, made[id(mask)])
     return model.requires_grad_(False)
 
-# %% ../nbs/03_masks.ipynb #7b38ccbe
+# %% ../nbs/03_masks.ipynb #1abc1cb4
 @contextmanager
 def soft_masks(model: nn.Module):
     "Within this context the network evaluates with its soft masks."
@@ -450,7 +459,7 @@ def soft_masks(model: nn.Module):
     finally:
         if masks is not None: masks.soft_eval = False
 
-# %% ../nbs/03_masks.ipynb #be4caf6c
+# %% ../nbs/03_masks.ipynb #560228bf
 @contextmanager
 def fixed_masks(model: nn.Module):
     "Within this context, in which scores and mode don't change, every masked weight is computed once."
@@ -462,7 +471,7 @@ def fixed_masks(model: nn.Module):
     finally:
         if masks is not None: masks.fixed = None
 
-# %% ../nbs/03_masks.ipynb #9e4d50a6
+# %% ../nbs/03_masks.ipynb #252761aa
 @dataclass(frozen=True)
 class MaskOptions:
     "How a network is gated."
@@ -473,7 +482,7 @@ class MaskOptions:
     bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
     double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
 
-# %% ../nbs/03_masks.ipynb #8326c54a
+# %% ../nbs/03_masks.ipynb #85d8b316
 @patch
 def apply(self: MaskOptions, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
     "The ticket of a dense network, as the options say."

@@ -4,136 +4,194 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'NORMS', 'register', 'lenet300', 'mlp', 'feedforward', 'lenet5', 'cnn', 'conv2', 'conv4', 'conv6',
-           'ShiftedPatches', 'LocalAttention', 'Residual', 'Positions', 'TokenMean', 'vit', 'build']
+           'ShiftedPatches', 'LocalAttention', 'Residual', 'TokenMean', 'Positions', 'vit', 'build', 'NetworkOptions']
 
-# %% ../nbs/04_models.ipynb #a832b093
-import math
+# %% ../nbs/04_models.ipynb #dbff78b2
+from dataclasses import dataclass
+import inspect, math
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from .gates import pick
+from .core import UserError, build_own, option, pick
 
-# %% ../nbs/04_models.ipynb #7966f712
+# %% ../nbs/04_models.ipynb #b3f8fd8d
 MODELS = {}
-def register(make): MODELS[make.__name__] = make; return make
 
-# %% ../nbs/04_models.ipynb #f2fbf64e
-def _wide(units: int, width: float) -> int: return max(1, round(units*width))
+def register(make):
+    "Put a network's function in `MODELS`, under its own name."
+    MODELS[make.__name__] = make
+    return make
 
-# %% ../nbs/04_models.ipynb #d97af6ad
-NORMS = {'none': lambda units: [], 'layer': lambda units: [nn.LayerNorm(units, elementwise_affine=False)]}
+# %% ../nbs/04_models.ipynb #213912ce
+def _wide(units: int, width: float) -> int:
+    return max(1, round(units*width))
 
+# %% ../nbs/04_models.ipynb #09814708
+def _whole(name: str, value, most: int = 2**31): # a `UserError` unless it is a whole number from 1 to `most`
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise UserError(f'{name} must be a whole number from 1 to {most}, not {str(value)[:80]!r}')
+
+# %% ../nbs/04_models.ipynb #b5da9749
+NORMS = {'none': lambda units: [],
+         'layer': lambda units: [nn.LayerNorm(units, elementwise_affine=False)]}
+
+# %% ../nbs/04_models.ipynb #9195247b
 def _fully_connected(sizes: list, norm: str = 'none') -> list: # Linear, norm, ReLU, …, Linear
-    layers = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), *pick(NORMS, norm, 'norm')(b), nn.ReLU())]
-    return layers[:-1 - len(NORMS[norm](1))]
+    make_norm, layers = pick(NORMS, norm, 'norm'), []
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(a, b), *make_norm(b), nn.ReLU()]
+    return layers[:-1 - len(make_norm(1))]
 
-# %% ../nbs/04_models.ipynb #adf58795
+# %% ../nbs/04_models.ipynb #84fac46e
 @register
-def lenet300(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, norm: str = 'none') -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+def lenet300(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, norm: str = 'none',
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "LeNet-300-100: 784-300-100-10 (LeCun and others 1998)."
-    return nn.Sequential(nn.Flatten(), *_fully_connected([math.prod(in_shape), _wide(300, width), _wide(100, width), classes], norm))
+    sizes = math.prod(in_shape), _wide(300, width), _wide(100, width), classes
+    return nn.Sequential(nn.Flatten(), *_fully_connected(sizes, norm))
 
-# %% ../nbs/04_models.ipynb #ce96dd52
+# %% ../nbs/04_models.ipynb #eb26315a
 @register
-def mlp(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, norm: str = 'none') -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+def mlp(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, norm: str = 'none',
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "784-512-256-128-10."
     hidden = [_wide(units, width) for units in (512, 256, 128)]
     return nn.Sequential(nn.Flatten(), *_fully_connected([math.prod(in_shape), *hidden, classes], norm))
 
-# %% ../nbs/04_models.ipynb #feedfwd1
+# %% ../nbs/04_models.ipynb #03bfa709
 @register
-def feedforward(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, hidden: tuple = (300, 100)) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+def feedforward(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+    hidden: tuple = (300, 100), # At most 1000 widths
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "Fully connected, with hidden layers of any number and width."
-    if not isinstance(hidden, (list, tuple)) or len(hidden) > 1000 or not all(type(units) is int and units > 0 for units in hidden):
-        raise ValueError(f'hidden must be at most 1000 widths, whole numbers above 0, not {str(hidden)[:80]}')
-    return nn.Sequential(nn.Flatten(), *_fully_connected([math.prod(in_shape), *(_wide(units, width) for units in hidden), classes]))
+    if not isinstance(hidden, (list, tuple)) or len(hidden) > 1000:
+        raise UserError(f'hidden must be at most 1000 widths, not {str(hidden)[:80]}')
+    for units in hidden:
+        _whole('a width in hidden', units)
+    sizes = math.prod(in_shape), *(_wide(units, width) for units in hidden), classes
+    return nn.Sequential(nn.Flatten(), *_fully_connected(sizes))
 
-# %% ../nbs/04_models.ipynb #42b8cc9a
-def _flat_features(features: nn.Module, in_shape: tuple) -> int: # numbers per example that a feature extractor gives
-    size = in_shape[1:]
-    for layer in features:
-        if isinstance(layer, nn.Conv2d): channels = layer.out_channels
+# %% ../nbs/04_models.ipynb #364b3fb9
+def _window(layer, size: int, axis: int) -> int: # what a convolution or a pooling leaves of a side
+    kernel, stride, padding = (value[axis] if isinstance(value, tuple) else value
+                               for value in (layer.kernel_size, layer.stride, layer.padding))
+    return (size + 2*padding - kernel)//stride + 1
+
+# %% ../nbs/04_models.ipynb #4a31e18d
+def _flat_features(layers, in_shape: tuple) -> int: # numbers per example after these layers
+    channels, *size = in_shape
+    for layer in layers:
+        channels = getattr(layer, 'out_channels', channels)
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-            kernel, stride, padding = (v if isinstance(v, tuple) else (v, v) for v in (layer.kernel_size, layer.stride, layer.padding))
-            size = [(s + 2*p - k)//d + 1 for s, k, d, p in zip(size, kernel, stride, padding)]
-    if min(size) < 1: raise ValueError(f'images of {in_shape[1]}×{in_shape[2]} are too small for this network')
+            size = [_window(layer, side, axis) for axis, side in enumerate(size)]
+    if min(size) < 1:
+        raise UserError(f'images of {in_shape[1]}×{in_shape[2]} are too small for this network')
     return channels*math.prod(size)
 
-# %% ../nbs/04_models.ipynb #3e47a5ca
+# %% ../nbs/04_models.ipynb #f0aef550
 @register
-def lenet5(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "LeNet-5: convolutions 6-16 of 5×5, then 120-84-10 (LeCun and others 1998), with ReLU and max-pooling."
+def lenet5(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "LeNet-5: convolutions 6-16 of 5×5, then 120-84-10 (LeCun and others 1998)."
     a, b, c, d = (_wide(units, width) for units in (6, 16, 120, 84))
-    features = nn.Sequential(nn.Conv2d(in_shape[0], a, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(a, b, 5), nn.ReLU(), nn.MaxPool2d(2))
-    return nn.Sequential(*features, nn.Flatten(), *_fully_connected([_flat_features(features, in_shape), c, d, classes]))
+    layers = [nn.Conv2d(in_shape[0], a, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+              nn.Conv2d(a, b, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    head = _fully_connected([_flat_features(layers, in_shape), c, d, classes])
+    return nn.Sequential(*layers, nn.Flatten(), *head)
 
-# %% ../nbs/04_models.ipynb #35d864ef
+# %% ../nbs/04_models.ipynb #e813d1c2
 @register
-def cnn(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
-        dropout: float = 0., # After the pooling; twice that after the hidden layer. The original's was 0.25
+def cnn(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+    dropout: float = 0., # After the pooling, and twice that after the hidden layer. The original's was 0.25
 ) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "PyTorch's MNIST example: convolutions 32-64 of 3×3, max-pooling, then 128-10."
+    if not 0 <= dropout <= .5: raise UserError(f'dropout must be from 0 to 0.5, not {dropout}')
     a, b, c = (_wide(units, width) for units in (32, 64, 128))
-    features = nn.Sequential(nn.Conv2d(in_shape[0], a, 3), nn.ReLU(), nn.Conv2d(a, b, 3), nn.ReLU(), nn.MaxPool2d(2))
-    drop = lambda p: [nn.Dropout(p)] if p else []
-    hidden = nn.Linear(_flat_features(features, in_shape), c)
-    return nn.Sequential(*features, *drop(dropout), nn.Flatten(), hidden, nn.ReLU(), *drop(2*dropout), nn.Linear(c, classes))
+    layers = [nn.Conv2d(in_shape[0], a, 3), nn.ReLU(), nn.Conv2d(a, b, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    hidden = nn.Linear(_flat_features(layers, in_shape), c)
+    first, second = ([nn.Dropout(p)] if p else [] for p in (dropout, 2*dropout))
+    return nn.Sequential(*layers, *first, nn.Flatten(), hidden, nn.ReLU(), *second, nn.Linear(c, classes))
 
-# %% ../nbs/04_models.ipynb #6f3f1773
-def _conv_n(channels: list, width: float, in_shape: tuple, classes: int) -> nn.Module: # a pair of convolutions for each number of channels
+# %% ../nbs/04_models.ipynb #b11c69ca
+def _conv_n(channels: list, width: float, in_shape: tuple, classes: int) -> nn.Module: # a pair for each entry
     layers, before = [], in_shape[0]
     for c in (_wide(c, width) for c in channels):
-        layers += [nn.Conv2d(before, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(before, c, 3, padding=1), nn.ReLU(), nn.Conv2d(c, c, 3, padding=1), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)]
         before = c
-    return nn.Sequential(*layers, nn.Flatten(), *_fully_connected([_flat_features(layers, in_shape), _wide(256, width), _wide(256, width), classes]))
+    sizes = _flat_features(layers, in_shape), _wide(256, width), _wide(256, width), classes
+    return nn.Sequential(*layers, nn.Flatten(), *_fully_connected(sizes))
 
-# %% ../nbs/04_models.ipynb #280c6d28
+# %% ../nbs/04_models.ipynb #b273f931
 @register
-def conv2(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "Conv-2: convolutions 64-64, then 256-256-10 (Frankle and Carbin 2019)."
+def conv2(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "Convolutions 64-64, then 256-256-10."
     return _conv_n([64], width, in_shape, classes)
 
-# %% ../nbs/04_models.ipynb #4380cb38
 @register
-def conv4(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "Conv-4: convolutions 64-64, 128-128, then 256-256-10 (Frankle and Carbin 2019)."
+def conv4(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "Convolutions 64-64, 128-128, then 256-256-10."
     return _conv_n([64, 128], width, in_shape, classes)
 
-# %% ../nbs/04_models.ipynb #451419a7
 @register
-def conv6(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "Conv-6: convolutions 64-64, 128-128, 256-256, then 256-256-10 (Frankle and Carbin 2019)."
+def conv6(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "Convolutions 64-64, 128-128, 256-256, then 256-256-10."
     return _conv_n([64, 128, 256], width, in_shape, classes)
 
-# %% ../nbs/04_models.ipynb #84e702e1
+# %% ../nbs/04_models.ipynb #d178cf1c
 class ShiftedPatches(nn.Module):
-    "Patches of an image and of its four diagonal shifts: x [B, C, H, W] → [B, tokens, 5·C·patch²] (Lee and others 2021)."
-    def __init__(self, patch: int): super().__init__(); self.patch = patch
+    "Patches of an image and of its four diagonal shifts: [B, C, H, W] → [B, tokens, 5·C·patch²]."
+    def __init__(self, patch: int):
+        super().__init__()
+        self.patch = patch
     def forward(self, x):
         half = self.patch//2
         shifts = [F.pad(x, (dx, -dx, dy, -dy)) for dx in (half, -half) for dy in (half, -half)]
         return F.unfold(torch.cat([x, *shifts], 1), self.patch, stride=self.patch).transpose(1, 2)
 
-# %% ../nbs/04_models.ipynb #7752c846
+# %% ../nbs/04_models.ipynb #afbe42f9
 class LocalAttention(nn.Module):
-    "Multi-head attention in which no token attends to itself: x [B, tokens, dim] → same (Lee and others 2021)."
+    "Multi-head attention in which no token attends to itself: [B, tokens, dim] → same."
     def __init__(self, dim: int, heads: int, head_dim: int = 64):
         super().__init__()
-        self.heads, self.qkv, self.out = heads, nn.Linear(dim, 3*heads*head_dim, bias=False), nn.Linear(heads*head_dim, dim)
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3*heads*head_dim, bias=False)
+        self.out = nn.Linear(heads*head_dim, dim)
     def forward(self, x):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         others = ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=others).transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=others)
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
-# %% ../nbs/04_models.ipynb #aa1e28d4
+# %% ../nbs/04_models.ipynb #cd859388
 class Residual(nn.Module):
     "x + body(norm(x)), the norm without affine part."
-    def __init__(self, dim: int, body: nn.Module): super().__init__(); self.norm, self.body = nn.LayerNorm(dim, elementwise_affine=False), body
-    def forward(self, x): return x + self.body(self.norm(x))
+    def __init__(self, dim: int, body: nn.Module):
+        super().__init__()
+        self.norm, self.body = nn.LayerNorm(dim, elementwise_affine=False), body
+    def forward(self, x):
+        return x + self.body(self.norm(x))
 
-# %% ../nbs/04_models.ipynb #4691f2ef
+# %% ../nbs/04_models.ipynb #c0344a13
+class TokenMean(nn.Module):
+    "The mean over the tokens: [B, tokens, dim] → [B, dim]."
+    def forward(self, x):
+        return x.mean(1)
+
+# %% ../nbs/04_models.ipynb #591fafd8
 class Positions(nn.Module):
-    "Adds fixed sines of row and column: x [B, side², dim] → same (Vaswani and others 2017, in two dimensions)."
+    "Adds fixed sines of row and column: [B, rows·columns, dim] → same."
     def __init__(self, rows: int, columns: int, dim: int):
         super().__init__()
         self.rows, self.columns, self.dim = rows, columns, dim
@@ -141,35 +199,77 @@ class Positions(nn.Module):
         turns = 1e4**-torch.linspace(0, 1, max(self.dim//4, 1), device=device)
         waves = [torch.arange(n, device=device)[:, None]*turns for n in (self.rows, self.columns)]
         down, across = (torch.cat([w.sin(), w.cos()], 1) for w in waves)
-        table = torch.cat([down[:, None].expand(-1, self.columns, -1), across[None].expand(self.rows, -1, -1)], -1).flatten(0, 1)
+        down = down[:, None].expand(-1, self.columns, -1)
+        across = across[None].expand(self.rows, -1, -1)
+        table = torch.cat([down, across], -1).flatten(0, 1)
         return F.pad(table, (0, self.dim - table.shape[1]))
-    def forward(self, x): return x + self.table(x.device).to(x.dtype)
+    def forward(self, x):
+        return x + self.table(x.device).to(x.dtype)
 
-# %% ../nbs/04_models.ipynb #9130bb32
-class TokenMean(nn.Module):
-    "x [B, tokens, dim] → [B, dim]"
-    def forward(self, x): return x.mean(1)
+# %% ../nbs/04_models.ipynb #adbb018a
+def _block(dim: int, heads: int, hidden: int) -> list: # attention, then two linear layers
+    attention = LocalAttention(dim, heads)
+    linear = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+    return [Residual(dim, attention), Residual(dim, linear)]
 
-# %% ../nbs/04_models.ipynb #d337b631
+# %% ../nbs/04_models.ipynb #9e5067ac
+def _grid(in_shape: tuple, patch: int) -> tuple: # rows and columns of patches
+    rows, columns = in_shape[1]//patch, in_shape[2]//patch
+    if (rows*patch, columns*patch) == tuple(in_shape[1:]): return rows, columns
+    raise UserError(f'images of {in_shape[1]}×{in_shape[2]} do not divide into patches of {patch}')
+
+# %% ../nbs/04_models.ipynb #556db0e4
 @register
-def vit(width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10, depth: int = 4, patch: int = 4) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "ViT for small data: patch 4, dim 512, depth 4, 6 heads of 64, MLP 256, shifted patch tokens (Lee and others 2021)."
-    if in_shape[1] % patch or in_shape[2] % patch: raise ValueError(f'images of {in_shape[1]}×{in_shape[2]} do not divide into patches of {patch}')
+def vit(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+    depth: int = 4, patch: int = 4, # Blocks, and the side of a patch in pixels
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "ViT for small data: dim 512, 4 blocks, 6 heads of 64, MLP 256 (Lee and others 2021)."
+    _whole('depth', depth, 1000)
+    _whole('patch', patch)
     dim, heads, hidden = max(4, _wide(512, width)//4*4), _wide(6, width), _wide(256, width)
-    features = 5*in_shape[0]*patch**2
-    blocks = [Residual(dim, body) for _ in range(depth) for body in (LocalAttention(dim, heads), nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)))]
-    norm = lambda units: nn.LayerNorm(units, elementwise_affine=False)
-    return nn.Sequential(ShiftedPatches(patch), norm(features), nn.Linear(features, dim), Positions(in_shape[1]//patch, in_shape[2]//patch, dim),
-                         *blocks, TokenMean(), norm(dim), nn.Linear(dim, classes))
+    positions, pixels = Positions(*_grid(in_shape, patch), dim), 5*in_shape[0]*patch**2
+    (before,), (after,) = NORMS['layer'](pixels), NORMS['layer'](dim)
+    blocks = [module for _ in range(depth) for module in _block(dim, heads, hidden)]
+    return nn.Sequential(ShiftedPatches(patch), before, nn.Linear(pixels, dim), positions,
+                         *blocks, TokenMean(), after, nn.Linear(dim, classes))
 
-# %% ../nbs/04_models.ipynb #0c5322dc
+# %% ../nbs/04_models.ipynb #13361f03
+def _check_sizes(width, in_shape, classes): # a `UserError` that names the one that cannot be
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < math.inf:
+        raise UserError(f'width must be above 0, not {str(width)[:80]!r}')
+    if not isinstance(in_shape, (list, tuple)) or len(in_shape) != 3:
+        raise UserError(f'in_shape must be channels, height and width, not {str(in_shape)[:80]!r}')
+    for size in in_shape:
+        _whole('a number in in_shape', size)
+    _whole('classes', classes)
+
+# %% ../nbs/04_models.ipynb #417d3ea7
 def build(
     arch: str, # A key of MODELS
     width: float = 1., # Multiplies every hidden layer
     in_shape: tuple = (1, 28, 28), # Channels, height, width of an image
     classes: int = 10,
     **options, # What else the network takes
-) -> nn.Module: # dense, freshly initialised; x float [B, *in_shape] → logits [B, classes]
-    "A dense reference network by its name; a `ValueError` that offers the nearest names where there is none."
-    if not width > 0: raise ValueError(f'width must be above 0, not {width}')
-    return pick(MODELS, arch, 'architecture')(width=width, in_shape=tuple(in_shape), classes=classes, **options)
+) -> nn.Module: # Dense, freshly initialised. x float [B, *in_shape] → logits [B, classes]
+    "A reference network by its name. A `UserError` at an unknown name or option, or a size that cannot be."
+    make = pick(MODELS, arch, 'architecture')
+    for name in options:
+        pick(list(inspect.signature(make).parameters), name, f'option of {arch}')
+    _check_sizes(width, in_shape, classes)
+    return make(width=width, in_shape=tuple(in_shape), classes=classes, **options)
+
+# %% ../nbs/04_models.ipynb #061d37db
+@dataclass(frozen=True)
+class NetworkOptions:
+    "Which network a run trains."
+    arch: str = option('lenet300', 'network', MODELS)
+    model: str | None = option(None, 'FILE.py:factory or package.module:factory of a network of your own')
+    width: float = option(1., 'multiplies every hidden layer')
+    norm: str = option('none', 'before each ReLU of the fully connected networks, without affine part', NORMS)
+    def arguments(self, in_shape, classes: int) -> dict: # of `build`, and of a ticket's header
+        more = {} if self.norm == 'none' else dict(norm=self.norm)
+        return dict(width=self.width, in_shape=tuple(in_shape), classes=classes) | more
+    def build(self, in_shape, classes: int) -> nn.Module: # dense, freshly initialised
+        if self.model is None: return build(self.arch, **self.arguments(in_shape, classes))
+        return build_own(self.model)

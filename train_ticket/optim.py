@@ -4,135 +4,245 @@
 
 # %% auto #0
 __all__ = ['DECAYS', 'OPTIMIZERS', 'BINARY', 'LearningRate', 'set_lr', 'BinaryOptimizer', 'adaste_image', 'adaste_factor',
-           'AdaSTE', 'MirrorDescent', 'make_optimizer']
+           'AdaSTE', 'MirrorDescent', 'make_optimizer', 'OptimizerOptions']
 
-# %% ../nbs/09_optim.ipynb #a14eae94
-from abc import abstractmethod
-from dataclasses import dataclass
+# %% ../nbs/09_optim.ipynb #a84aefbf
+from dataclasses import dataclass, replace
 import math
+from fastcore.basics import patch
 import torch
-from .gates import pick
+from .core import UserError, option, pick
 
-# %% ../nbs/09_optim.ipynb #6ae54d15
-def _cosine(t): return (1 + math.cos(math.pi*t))/2
+# %% ../nbs/09_optim.ipynb #879c2fee
+def _cosine(t: float) -> float: # from 1 to 0
+    return (1 + math.cos(math.pi*t))/2
 
-DECAYS = {'onecycle':        lambda t, r: _cosine(t),   # with warm-up: Smith's one cycle, without momentum's
-          'linear':          lambda t, r: 1 - t,
-          'constant':        lambda t, r: 1.,
-          'cosine':          lambda t, r: r.floor + (1 - r.floor)*_cosine(t),
-          'cosine_restarts': lambda t, r: r.floor + (1 - r.floor)*_cosine(t*r.cycles % 1 if t < 1 else 1.),
-          'step':            lambda t, r: r.gamma**math.floor(min(t*r.cycles + 1e-9, r.cycles - 1)),
-          'multistep':       lambda t, r: r.gamma**sum(t + 1e-9 >= m for m in r.milestones),
-          'exponential':     lambda t, r: r.gamma**(t*r.cycles)}
+# %% ../nbs/09_optim.ipynb #2cbf9781
+def _cosine_to_floor(t: float, o) -> float:
+    return o.lr_floor + (1 - o.lr_floor)*_cosine(t)
 
-# %% ../nbs/09_optim.ipynb #580fb21a
+# %% ../nbs/09_optim.ipynb #db7accff
+DECAYS = {
+    'onecycle':        lambda t, o: _cosine(t),   # Smith's one cycle, without that of the momentum
+    'linear':          lambda t, o: 1 - t,
+    'constant':        lambda t, o: 1.,
+    'cosine':          lambda t, o: _cosine_to_floor(t, o),
+    'cosine_restarts': lambda t, o: _cosine_to_floor(t*o.lr_cycles % 1 if t < 1 else 1., o),
+    'step':            lambda t, o: o.lr_gamma**math.floor(min(t*o.lr_cycles + 1e-9, o.lr_cycles - 1)),
+    'multistep':       lambda t, o: o.lr_gamma**sum(t + 1e-9 >= m for m in o.milestones),
+    'exponential':     lambda t, o: o.lr_gamma**(t*o.lr_cycles)}
+
+# %% ../nbs/09_optim.ipynb #605f0f33
 @dataclass(frozen=True)
 class LearningRate:
-    "Linear warm-up from `peak`/25, then a decay (Smith and Topin 2017; Loshchilov and Hutter 2017 for the restarts)."
-    peak: float                # The highest learning rate
-    shape: str = 'onecycle'    # A key of DECAYS
-    warmup: float = .1         # Fraction of training that the warm-up takes, 0…1
-    gamma: float = .1          # step, multistep, exponential: the factor of one decay
-    cycles: int = 3            # step, exponential: equal parts of training, a decay each; cosine_restarts: cosines
-    milestones: tuple = (.5, .75) # multistep: where it decays, as fractions of what follows the warm-up
-    floor: float = 0.          # cosine, cosine_restarts: the fraction of the peak that they end at
+    "Linear warm-up from 1/25 of the peak, then a decay (Smith and Topin 2017; Loshchilov and Hutter 2017)."
+    schedule: str = option('onecycle', 'of the learning rate after its warm-up', DECAYS)
+    warmup: float = option(.1, 'fraction of training that the linear warm-up takes')
+    lr_gamma: float = option(.1, 'factor of one decay: step, multistep, exponential')
+    lr_cycles: int = option(3, 'equal parts of training: a decay each (step, exponential) or a cosine each')
+    lr_milestones: str = option('0.5,0.75', 'where multistep decays: fractions of what follows the warm-up')
+    lr_floor: float = option(0., 'fraction of the peak that cosine and cosine_restarts end at')
     def __post_init__(self):
-        pick(DECAYS, self.shape, 'learning-rate schedule')
-        if not (self.peak > 0 and 0 <= self.warmup < 1): raise ValueError(f'a learning rate needs a peak above 0 and a warm-up from 0 to below 1, not {self.peak} and {self.warmup}')
-        if not (0 < self.gamma <= 1 and self.cycles >= 1 and 0 <= self.floor <= 1): raise ValueError(f'a learning rate needs a gamma above 0 and up to 1, 1 cycle or more and a floor from 0 to 1, not {self.gamma}, {self.cycles} and {self.floor}')
-        if not all(0 < m < 1 for m in self.milestones): raise ValueError(f'milestones are fractions of training between 0 and 1, not {self.milestones}')
-    def __call__(self, progress: float) -> float: # progress 0…1
-        if progress < self.warmup: return self.peak*(.04 + .96*progress/self.warmup)
-        return self.peak*DECAYS[self.shape](min((progress - self.warmup)/(1 - self.warmup), 1.), self)
+        _check_learning_rate(self)
 
-# %% ../nbs/09_optim.ipynb #9632c939
+# %% ../nbs/09_optim.ipynb #314a0b44
+@patch
+def __call__(
+    self: LearningRate,
+    progress: float, # 0…1
+    peak: float = 1., # The highest learning rate
+) -> float:
+    "The learning rate at this point of training."
+    if progress < self.warmup: return peak*(.04 + .96*progress/self.warmup)
+    t = min((progress - self.warmup)/(1 - self.warmup), 1.)
+    return peak*DECAYS[self.schedule](t, self)
+
+# %% ../nbs/09_optim.ipynb #53f7a748
+@patch(as_prop=True)
+def milestones(self: LearningRate) -> tuple: # Fractions of what follows the warm-up
+    "`lr_milestones` as numbers; a `UserError` where they are none between 0 and 1."
+    try:
+        found = tuple(float(part) for part in self.lr_milestones.split(','))
+    except ValueError:
+        found = (math.nan,)
+    if all(0 < m < 1 for m in found): return found
+    raise UserError(f'lr_milestones takes fractions such as 0.5,0.75, not {self.lr_milestones!r}')
+
+# %% ../nbs/09_optim.ipynb #3ab18547
+def _check_learning_rate(o: LearningRate): # a `UserError` that names the option; NaN passes no comparison
+    pick(DECAYS, o.schedule, 'learning-rate schedule')
+    if not 0 <= o.warmup < 1: raise UserError(f'warmup must be from 0 to below 1, not {o.warmup}')
+    if not 0 < o.lr_gamma <= 1: raise UserError(f'lr_gamma must be above 0 and at most 1, not {o.lr_gamma}')
+    if not o.lr_cycles >= 1: raise UserError(f'lr_cycles must be 1 or above, not {o.lr_cycles}')
+    if not 0 <= o.lr_floor <= 1: raise UserError(f'lr_floor must be from 0 to 1, not {o.lr_floor}')
+    o.milestones
+
+# %% ../nbs/09_optim.ipynb #3939c574
 def set_lr(
     optimizer: torch.optim.Optimizer, # Or DeepSpeed's wrapper of one
     lr: float, # Of groups without a `factor`
-    progress: float = 0., # 0…1, for optimizers that want to know
+    progress: float = 0., # 0…1, for optimizers that depend on it
 ):
     "Set the learning rate of all parameter groups, and tell them the progress of training."
-    for group in optimizer.param_groups: group['lr'] = lr*group.get('factor', 1.); group['progress'] = progress
+    for group in optimizer.param_groups:
+        group['lr'] = lr*group.get('factor', 1.)
+        group['progress'] = progress
 
-# %% ../nbs/09_optim.ipynb #b7a41ac1
+# %% ../nbs/09_optim.ipynb #2687e67d
 class BinaryOptimizer(torch.optim.Optimizer):
-    "A latent value a weight, and its image in [−1, 1] in the parameter."
-    def __init__(self, parameters, lr: float, **options): super().__init__(parameters, dict(lr=lr, progress=0.) | options)
-    @abstractmethod
-    def update(self, latent, grad, state, group): "Move `latent` in place along the gradient at its image."
-    @abstractmethod
-    def image(self, latent, group): "What the network computes with."
-    @torch.no_grad()
-    def step(self, closure=None):
-        loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            for p in group['params']:
-                if p.grad is None: continue
-                state = self.state[p]
-                if not state: state.update(step=0, latent=p.detach().clone(), momentum=torch.zeros_like(p))
-                state['step'] += 1
-                self.update(state['latent'], p.grad, state, group)
-                p.copy_(self.image(state['latent'], group))
-        return loss
+    "A latent value per weight, and its image in [−1, 1] in the parameter."
+    def __init__(self, parameters, lr: float, **options):
+        super().__init__(parameters, dict(lr=lr, progress=0.) | options)
+    def update(self, latent, grad, state, group):
+        raise NotImplementedError('moves the latent values in place, along the gradient at their image')
+    def image(self, latent, group):
+        raise NotImplementedError('returns what the network computes with')
 
-# %% ../nbs/09_optim.ipynb #d491ece8
-def adaste_image(latent, beta: float, alpha: float): # same shape, within [−1, 1]
+# %% ../nbs/09_optim.ipynb #e3727178
+@patch
+@torch.no_grad()
+def step(self: BinaryOptimizer, closure=None):
+    loss = None if closure is None else torch.enable_grad()(closure)()
+    for group in self.param_groups:
+        for p in group['params']:
+            self._move(p, group)
+    return loss
+
+# %% ../nbs/09_optim.ipynb #b4ef960b
+@patch
+def _move(self: BinaryOptimizer, p, group): # one parameter by one step
+    if p.grad is None: return
+    state = self.state[p]
+    if not state:
+        state.update(step=0, latent=p.detach().clone(), momentum=torch.zeros_like(p))
+    state['step'] += 1
+    self.update(state['latent'], p.grad, state, group)
+    p.copy_(self.image(state['latent'], group))
+
+# %% ../nbs/09_optim.ipynb #bebff4cf
+def adaste_image(
+    latent, # θ
+    beta: float, alpha: float, # As in the formula above
+): # Same shape, within [−1, 1]
     "w*: where AdaSTE's network computes (Le and others 2022)."
     return ((latent + beta*(1 + alpha)*latent.sign())/(1 + beta)).clamp(-1, 1)
 
-# %% ../nbs/09_optim.ipynb #ff543ea6
-def adaste_factor(latent, grad, beta: float, alpha: float, threshold: float): # same shape, ≥ 0
+# %% ../nbs/09_optim.ipynb #32564a43
+def adaste_factor(
+    latent, grad, # θ, and the gradient at w*
+    beta: float, alpha: float, threshold: float, # From which size on a gradient is significant
+): # Same shape, ≥ 0
     "c: how much of the gradient reaches each latent value (Le and others 2022)."
     size, significant = latent.abs().clamp_min(1e-12), grad.abs() > threshold
-    outward, flip, saturated = significant & (grad*latent < 0), significant & (grad*latent > 0), latent.abs() >= 1 - beta*alpha
-    if beta*alpha >= 1: c = torch.where(flip, (1/size).clamp(0, .5), torch.ones_like(grad)); return c.masked_fill_(outward, 0)
+    outward, flip = significant & (grad*latent < 0), significant & (grad*latent > 0)
+    if beta*alpha >= 1: return torch.where(flip, (1/size).clamp(0, .5), 1.).masked_fill_(outward, 0)
+    saturated = latent.abs() >= 1 - beta*alpha
     c = torch.full_like(grad, 1/(1 + beta)).masked_fill_(outward & saturated, 0)
-    c = torch.where(flip & saturated, ((1 + 2*beta + beta*alpha)/((1 + beta)*size)).clamp(0, .5), c)
-    return torch.where(flip & ~saturated, ((2*beta*(1 + alpha) - size)/((1 + beta)*size)).clamp(0, .5), c)
+    c = torch.where(flip & saturated, _flip(1 + 2*beta + beta*alpha, size, beta), c)
+    return torch.where(flip & ~saturated, _flip(2*beta*(1 + alpha) - size, size, beta), c)
 
-# %% ../nbs/09_optim.ipynb #22781a0b
+# %% ../nbs/09_optim.ipynb #6c9898d1
+def _flip(amount, size, beta): # the factor of a weight that is pushed to flip
+    return (amount/((1 + beta)*size)).clamp(0, .5)
+
+# %% ../nbs/09_optim.ipynb #8d0b00a6
 class AdaSTE(BinaryOptimizer):
-    "Adaptive straight-through estimation for binary weights (Le and others 2022); deviations above."
+    "Adaptive straight-through estimation for binary weights (Le and others 2022)."
     def __init__(self, parameters, lr: float = .01,
         alpha: float = .01, # Also β before training
         momentum: float = .9,
         significant: float = 1e-3, # In units of the gradient's root mean square
         decay: float = 0., # λ, of θ
-    ): super().__init__(parameters, lr, alpha=alpha, momentum=momentum, significant=significant, decay=decay)
-    def beta(self, group): return group['alpha']**(1 - 2*group['progress']) # α → 1/α
-    def image(self, latent, group): return adaste_image(latent, self.beta(group), group['alpha'])
-    def update(self, latent, grad, state, group):
-        grad = grad/grad.square().mean().sqrt().clamp_min(1e-30)
-        c = adaste_factor(latent, grad, self.beta(group), group['alpha'], group['significant'])
-        state['momentum'].lerp_(c*grad + group['decay']*latent, 1 - group['momentum'])
-        latent.sub_(state['momentum'], alpha=group['lr']/(1 - group['momentum']**state['step']))
+    ):
+        super().__init__(parameters, lr, alpha=alpha, momentum=momentum, significant=significant, decay=decay)
 
-# %% ../nbs/09_optim.ipynb #6f0260fe
+# %% ../nbs/09_optim.ipynb #eebfcfbf
+@patch
+def beta(self: AdaSTE, group) -> float: # From α to 1/α
+    "β at this point of training."
+    return group['alpha']**(1 - 2*group['progress'])
+
+# %% ../nbs/09_optim.ipynb #823968ce
+@patch
+def image(self: AdaSTE, latent, group):
+    return adaste_image(latent, self.beta(group), group['alpha'])
+
+# %% ../nbs/09_optim.ipynb #0ecdd76c
+@patch
+def update(self: AdaSTE, latent, grad, state, group):
+    grad = grad/grad.square().mean().sqrt().clamp_min(1e-30)
+    c = adaste_factor(latent, grad, self.beta(group), group['alpha'], group['significant'])
+    state['momentum'].lerp_(c*grad + group['decay']*latent, 1 - group['momentum'])
+    latent.sub_(state['momentum'], alpha=group['lr']/(1 - group['momentum']**state['step']))
+
+# %% ../nbs/09_optim.ipynb #23cec24a
 class MirrorDescent(BinaryOptimizer):
     "Mirror descent with tanh, by Adam's steps (Ajanthan and others 2021)."
     def __init__(self, parameters, lr: float = .01,
         beta_end: float = 100., # β grows from 1 to it
-        betas: tuple = (.9, .999), # Adam's
-    ): super().__init__(parameters, lr, beta_end=beta_end, betas=betas)
-    def image(self, latent, group): return torch.tanh(latent*group['beta_end']**group['progress'])
-    def update(self, latent, grad, state, group):
-        (b1, b2), k = group['betas'], state['step']
-        square = state.setdefault('square', torch.zeros_like(latent))
-        state['momentum'].lerp_(grad, 1 - b1); square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        latent.addcdiv_(state['momentum'], (square/(1 - b2**k)).sqrt_().add_(1e-8), value=-group['lr']/(1 - b1**k))
+        betas: tuple = (.9, .999), # Of Adam
+        decay: float = 0., # Of θ, in units of the learning rate
+    ):
+        super().__init__(parameters, lr, beta_end=beta_end, betas=betas, decay=decay)
+    def image(self, latent, group):
+        return torch.tanh(latent*group['beta_end']**group['progress'])
 
-# %% ../nbs/09_optim.ipynb #fbe7b28f
-OPTIMIZERS = {'adamw':  lambda parameters, lr, weight_decay: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True),
-              'sgd':    lambda parameters, lr, weight_decay: torch.optim.SGD(parameters, lr=lr, momentum=.9, weight_decay=weight_decay),
-              'adaste': lambda parameters, lr, weight_decay: AdaSTE(parameters, lr, decay=weight_decay),
-              'mirror': lambda parameters, lr, weight_decay: MirrorDescent(parameters, lr)}
-BINARY = 'adaste', 'mirror'   # they want the linear gate
+# %% ../nbs/09_optim.ipynb #54bbafd7
+@patch
+def update(self: MirrorDescent, latent, grad, state, group):
+    (b1, b2), k = group['betas'], state['step']
+    square = state.setdefault('square', torch.zeros_like(latent))
+    latent.mul_(1 - group['lr']*group['decay'])
+    state['momentum'].lerp_(grad, 1 - b1)
+    square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
+    size = (square/(1 - b2**k)).sqrt_().add_(1e-8)
+    latent.addcdiv_(state['momentum'], size, value=-group['lr']/(1 - b1**k))
 
+# %% ../nbs/09_optim.ipynb #cc5a6062
+OPTIMIZERS = {
+    'adamw':  lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True),
+    'sgd':    lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=.9, weight_decay=decay),
+    'adaste': lambda parameters, lr, decay: AdaSTE(parameters, lr, decay=decay),
+    'mirror': lambda parameters, lr, decay: MirrorDescent(parameters, lr, decay=decay)}
+BINARY = 'adaste', 'mirror'   # they need the linear gate
+
+# %% ../nbs/09_optim.ipynb #a3129b36
 def make_optimizer(
     name: str, # A key of OPTIMIZERS
     parameters, # An iterable of parameters, or of parameter groups
-    lr: float, # Where training starts; `set_lr` moves it
+    lr: float, # Where training starts. `set_lr` moves it
     weight_decay: float = 0.,
 ) -> torch.optim.Optimizer:
     "An optimizer by its name."
     return pick(OPTIMIZERS, name, 'optimizer')(list(parameters), lr, weight_decay)
+
+# %% ../nbs/09_optim.ipynb #7bf8d04e
+@dataclass(frozen=True)
+class OptimizerOptions:
+    "How the scores, and what trains beside them, are optimized."
+    optimizer: str = option('adamw', 'of the scores (adaste and mirror binarise)', OPTIMIZERS)
+    lr: float | None = option(None, 'peak learning rate; by default 0.05 for scores, 0.002 for dense weights')
+    trained_lr: float = option(.002, 'peak learning rate of what a mixed network trains as usual')
+    weight_decay: float | None = option(None, 'by default 0.02 for the scores of the sigmoid gate, else 0')
+    def __post_init__(self):
+        pick(OPTIMIZERS, self.optimizer, 'optimizer')
+        for name in 'lr', 'trained_lr', 'weight_decay':
+            _check_rate(name, getattr(self, name))
+
+# %% ../nbs/09_optim.ipynb #0fc64125
+def _check_rate(name: str, value): # a `UserError` unless it is None, or a finite number in its range
+    if value is None and name != 'trained_lr': return
+    decay = name == 'weight_decay'
+    if value is not None and (0 < value < math.inf or decay and value == 0): return
+    raise UserError(f'{name} must be {"0 or above" if decay else "above 0"}, not {value}')
+
+# %% ../nbs/09_optim.ipynb #578d439f
+@patch
+def filled(
+    self: OptimizerOptions,
+    gate: str, # The gate's name, or 'none' for dense training
+) -> OptimizerOptions:
+    "The same options, with the defaults that belong to a gate."
+    lr = (.002 if gate == 'none' else .05) if self.lr is None else self.lr
+    decay = (.02 if gate == 'sigmoid' else 0.) if self.weight_decay is None else self.weight_decay
+    return replace(self, lr=lr, weight_decay=decay)

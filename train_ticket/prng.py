@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['SPEC_VERSION', 'ROUNDS', 'MULTIPLIERS', 'WEYL', 'MASK32', 'STREAMS', 'PER_BLOCK', 'STEP_STD', 'philox', 'seed_key',
-           'random_words', 'unit', 'weights']
+           'random_words', 'unit', 'steps_of', 'strips', 'weights']
 
-# %% ../nbs/01_prng.ipynb #8dd583d3
-from functools import lru_cache
+# %% ../nbs/01_prng.ipynb #9fa4ef27
 import math
 import numpy as np
 import torch
+from .core import UserError, pick
 
-# %% ../nbs/01_prng.ipynb #4f48d0f3
+# %% ../nbs/01_prng.ipynb #61d7a003
 SPEC_VERSION = 1      # of the weights: any change to a value below, or to a layout, is a new version
 ROUNDS = 10
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 WEYL = 0x9E3779B9, 0xBB67AE85
 MASK32 = 0xFFFFFFFF
 
-# %% ../nbs/01_prng.ipynb #1ab81509
+# %% ../nbs/01_prng.ipynb #693e96cf
 def philox(
     counter, # Four 32-bit words: Python ints, or int64 arrays or tensors that broadcast together
     key, # Two 32-bit words, Python ints
@@ -30,24 +30,25 @@ def philox(
     k0, k1 = key
     for _ in range(rounds):
         p, q = a*MULTIPLIERS[0], c*MULTIPLIERS[1]
-        a, b, c, d = ((q >> 32) & MASK32) ^ b ^ k0, q & MASK32, ((p >> 32) & MASK32) ^ d ^ k1, p & MASK32
+        a, b = ((q >> 32) & MASK32) ^ b ^ k0, q & MASK32
+        c, d = ((p >> 32) & MASK32) ^ d ^ k1, p & MASK32
         k0, k1 = (k0 + WEYL[0]) & MASK32, (k1 + WEYL[1]) & MASK32
     return a, b, c, d
 
-# %% ../nbs/01_prng.ipynb #60c71be2
+# %% ../nbs/01_prng.ipynb #76a1238b
 STREAMS = {'signed': 0, 'uniform': 1, 'normal': 2}
 PER_BLOCK = {'signed': 128, 'uniform': 16, 'normal': 4}   # weights that one Philox call makes
 
-# %% ../nbs/01_prng.ipynb #029a6e28
+# %% ../nbs/01_prng.ipynb #f17aef81
 def seed_key(
     seed: int, # 0 … 2⁶⁴−1
 ): # The seed's low and high 32 bits
-    "The Philox key of a seed; a `ValueError` where the seed doesn't fit in 64 bits."
+    "The Philox key of a seed; a `UserError` where the seed doesn't fit in 64 bits."
     if isinstance(seed, bool) or int(seed) != seed or not 0 <= seed < 2**64:
-        raise ValueError(f'seed must be a whole number from 0 to 2**64 - 1, not {seed!r}')
+        raise UserError(f'seed must be a whole number from 0 to 2**64 - 1, not {seed!r}')
     return int(seed) & MASK32, int(seed) >> 32
 
-# %% ../nbs/01_prng.ipynb #703611f5
+# %% ../nbs/01_prng.ipynb #26709a45
 def random_words(
     seed: int, # The ticket's seed
     layer: int, # The layer's number in the ticket
@@ -57,64 +58,89 @@ def random_words(
     device=None, # None: NumPy. Otherwise a torch device
 ): # int64 [rows, blocks, 4], the words of each block
     "The raw words of some rows of a layer, as a NumPy array or, with `device`, a tensor."
-    if device is None:
-        xp, row, block = np, np.arange(rows.start, rows.stop)[:, None], np.arange(blocks)[None]
-    else:
-        xp, row, block = torch, torch.arange(rows.start, rows.stop, device=device)[:, None], torch.arange(blocks, device=device)[None]
+    xp, where = (np, {}) if device is None else (torch, dict(device=device))
+    row = xp.arange(rows.start, rows.stop, **where)[:, None]
+    block = xp.arange(blocks, **where)[None]
     zero = row*0 + block*0
     return xp.stack(philox((zero + block, zero + row, zero + layer, zero + stream), seed_key(seed)), -1)
 
-# %% ../nbs/01_prng.ipynb #669facef
+# %% ../nbs/01_prng.ipynb #e3b87dab
 STEP_STD = {'signed': 1., 'uniform': math.sqrt(21845), 'normal': math.sqrt(21845)}
 
 def unit(
     distribution: str, # 'signed', 'uniform' or 'normal'
     scale: float, # The weights' standard deviation
 ): # A float32 as a Python float
-    "The float32 that a layer's whole-number steps are multiplied by, so that their standard deviation is `scale`."
+    "The float32 that a layer's steps are multiplied by, so that their standard deviation is `scale`."
     return float(np.float32(np.float32(scale)/STEP_STD[distribution]))
 
-# %% ../nbs/01_prng.ipynb #8404a194
+# %% ../nbs/01_prng.ipynb #d78f05c4
 def _to_bytes(words): # int64 […, 4] → uint8 […, 16], little-endian
     if isinstance(words, np.ndarray): return words.astype('<u4').view(np.uint8)
     shifts = torch.arange(0, 32, 8, device=words.device)
     return ((words[..., None] >> shifts) & 255).to(torch.uint8).flatten(-2)
 
-# %% ../nbs/01_prng.ipynb #a6c73bf7
+# %% ../nbs/01_prng.ipynb #5579e1bc
 def _to_bits(words): # int64 […, 4] → uint8 […, 128] of zeros and ones, little-endian
     if isinstance(words, np.ndarray): return np.unpackbits(_to_bytes(words), axis=-1, bitorder='little')
     shifts = torch.arange(8, device=words.device, dtype=torch.uint8)
     return ((_to_bytes(words)[..., None] >> shifts) & 1).flatten(-2)
 
-# %% ../nbs/01_prng.ipynb #a3fcd100
-def _steps_of(words, distribution: str): # int64 [rows, blocks, 4] → whole numbers [rows, blocks · PER_BLOCK]
-    flat = lambda values: values.reshape(len(values), -1)
-    if distribution == 'signed':  # ones and zeros → +1 and −1; as int8, which wraps nowhere here
+# %% ../nbs/01_prng.ipynb #3bf8caed
+def steps_of(
+    words, # int64 [rows, blocks, 4], from `random_words`
+    distribution: str, # 'signed', 'uniform' or 'normal'
+): # Whole numbers [rows, blocks · PER_BLOCK], an array or a tensor as `words` is
+    "The steps of some rows: what the weights are multiples of."
+    numpy, flat = isinstance(words, np.ndarray), lambda values: values.reshape(len(values), -1)
+    if distribution == 'signed':   # zeros and ones → −1 and +1; int8 has room for all of it
         bits = flat(_to_bits(words))
-        return (bits.view(np.int8) if isinstance(bits, np.ndarray) else bits.to(torch.int8))*2 - 1
+        return (bits.view(np.int8) if numpy else bits.to(torch.int8))*2 - 1
     if distribution == 'uniform':
-        return flat(_to_bytes(words).astype(np.int16) if isinstance(words, np.ndarray) else _to_bytes(words).to(torch.int16))*2 - 255
+        octets = flat(_to_bytes(words))
+        return (octets.astype(np.int16) if numpy else octets.to(torch.int16))*2 - 255
     return flat((words & 255) + ((words >> 8) & 255) + ((words >> 16) & 255) + (words >> 24)) - 510
 
-# %% ../nbs/01_prng.ipynb #7cf7a2a8
+# %% ../nbs/01_prng.ipynb #cb48c569
+def _row_strips(out: int, blocks: int, device, size: int): # ranges of rows, about `size` Philox blocks each
+    on_cpu = device is None or torch.device(device).type == 'cpu'
+    height = max(1, (size or (2**14 if on_cpu else 2**24))//max(blocks, 1))
+    return [range(start, min(start + height, out)) for start in range(0, out, height)]
+
+# %% ../nbs/01_prng.ipynb #52b4d83a
+def _times(steps, step: float): # steps times one float32, in float32
+    if isinstance(steps, np.ndarray):
+        return np.multiply(steps, np.float32(step), dtype=np.float32, casting='unsafe')
+    return steps.float()*step
+
+# %% ../nbs/01_prng.ipynb #4f1c3631
+def strips(
+    seed: int, layer: int, shape: tuple, # As for `weights`, below
+    distribution: str = 'signed', scale: float = 1., # The same
+    device=None, # None: NumPy arrays. Otherwise a torch device
+    size: int = None, # Philox blocks per strip. None: what suits the device
+): # Yields (range of rows, float32 [rows, fan_in])
+    "A layer's random weights, strip by strip."
+    stream = pick(STREAMS, distribution, 'distribution')
+    if not 0 <= layer < 2**32: raise UserError(f'layer must be from 0 to 2**32 - 1, not {layer!r}')
+    fan_in, step = math.prod(shape[1:]), unit(distribution, scale)
+    blocks = -(-fan_in//PER_BLOCK[distribution])
+    for rows in _row_strips(shape[0], blocks, device, size):
+        words = random_words(seed, layer, rows, blocks, stream, device)
+        yield rows, _times(steps_of(words, distribution)[:, :fan_in], step)
+
+# %% ../nbs/01_prng.ipynb #c6367689
 def weights(
     seed: int, # 0 … 2⁶⁴−1
     layer: int, # The layer's number in the ticket, 0 … 2³²−1
-    shape: tuple, # (out, …): the weight is a matrix [out, fan_in] whose fan_in is the product of the rest
-    distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
-    scale: float = 1., # Standard deviation; rounded to float32
+    shape: tuple, # (out, …): a matrix [out, fan_in] whose fan_in is the product of the rest
+    distribution: str = 'signed', # A key of `STREAMS`
+    scale: float = 1., # Standard deviation, rounded to float32
     device=None, # None: a NumPy array. Otherwise a tensor on this torch device
 ): # float32 of `shape`
     "A layer's random weights: the same bits on every device (Philox4x32-10, specification version 1)."
-    if distribution not in STREAMS: raise ValueError(f'distribution must be one of {", ".join(STREAMS)}, not {distribution!r}')
-    if not 0 <= layer < 2**32: raise ValueError(f'layer must be a whole number from 0 to 2**32 - 1, not {layer!r}')
-    out, fan_in = shape[0], math.prod(shape[1:])
-    blocks, step_unit = -(-fan_in//PER_BLOCK[distribution]), unit(distribution, scale)
-    made = np.empty((out, fan_in), np.float32) if device is None else torch.empty(out, fan_in, device=device)
-    strip = max(1, (2**14 if device is None or torch.device(device).type == 'cpu' else 2**24)//max(blocks, 1))
-    for start in range(0, out, strip):
-        rows = range(start, min(start + strip, out))
-        steps = _steps_of(random_words(seed, layer, rows, blocks, STREAMS[distribution], device), distribution)[:, :fan_in]
-        if device is None: np.multiply(steps, np.float32(step_unit), out=made[rows.start:rows.stop], casting='unsafe', dtype=np.float32)
-        else: torch.mul(steps.float(), step_unit, out=made[rows.start:rows.stop])
+    size = shape[0], math.prod(shape[1:])
+    made = np.empty(size, np.float32) if device is None else torch.empty(size, device=device)
+    for rows, values in strips(seed, layer, shape, distribution, scale, device):
+        made[rows.start:rows.stop] = values
     return made.reshape(shape)
