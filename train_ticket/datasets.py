@@ -9,7 +9,7 @@ __all__ = ['GREY', 'REMEDY', 'IDX_FILES', 'IDX_SOURCES', 'USER_AGENT', 'BAD_IMAG
            'load_digits', 'scan_folder', 'decode', 'load_folder', 'moments', 'from_arrays', 'dataset_names',
            'load_dataset', 'DataOptions']
 
-# %% ../nbs/07_datasets.ipynb #2384e485
+# %% ../nbs/07_datasets.ipynb #653ded95
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPException
@@ -22,14 +22,14 @@ import torch
 import torch.nn.functional as F
 from .core import UserError, atomic_write, cache_folder, near, option, pick
 
-# %% ../nbs/07_datasets.ipynb #34475365
+# %% ../nbs/07_datasets.ipynb #8a5d3c74
 class DataError(UserError):
     "Something is wrong with the data. The message is one line that names the thing and the remedy."
 
 class Unavailable(DataError):
     "The data are not on this machine and cannot be had from elsewhere."
 
-# %% ../nbs/07_datasets.ipynb #2deee75a
+# %% ../nbs/07_datasets.ipynb #f666e351
 @dataclass(frozen=True)
 class Split:
     "Images and their labels."
@@ -47,7 +47,7 @@ class Split:
     def __len__(self): return len(self.labels)
     def __getitem__(self, rows): return Split(self.images[rows], self.labels[rows])
 
-# %% ../nbs/07_datasets.ipynb #01160117
+# %% ../nbs/07_datasets.ipynb #0a8b5d43
 @dataclass(frozen=True, repr=False)
 class Dataset:
     "Three splits, and what a network has to know of them."
@@ -67,7 +67,7 @@ class Dataset:
         counts = len(self.train), len(self.validation), len(self.test)
         return f'{self.name}: {counts} images of {shape_text(self.shape)}, {len(self.classes)} classes'
 
-# %% ../nbs/07_datasets.ipynb #80917295
+# %% ../nbs/07_datasets.ipynb #263c1b2d
 def shape_of(images): return (images.shape[3], *images.shape[1:3]) # of [N, H, W, C]: (C, H, W)
 def shape_text(shape): return 'x'.join(map(str, shape)) # (1, 28, 28) → '1x28x28'
 
@@ -83,7 +83,7 @@ def parse_shape(
     raise DataError(f'in_shape is channels x height x width with 1 channel (grey) or 3 (colour), '
                     f'such as 1x28x28 or 3x32x32, not {shape!r}')
 
-# %% ../nbs/07_datasets.ipynb #8c6e64f7
+# %% ../nbs/07_datasets.ipynb #2543dbb9
 GREY = torch.tensor([.299, .587, .114]).view(3, 1, 1) # of red, green and blue, as in JPEG
 
 def _fitted_part(images, in_shape):
@@ -97,7 +97,7 @@ def _fitted_part(images, in_shape):
         x = F.interpolate(x, tuple(size), mode='bilinear', antialias=True)
     return x.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
-# %% ../nbs/07_datasets.ipynb #61f23c76
+# %% ../nbs/07_datasets.ipynb #7aa0117d
 def fitted(
     images: np.ndarray, # uint8 [N, H, W, 1 or 3]
     in_shape: tuple = None, # (C, H, W); None: as they are
@@ -107,7 +107,7 @@ def fitted(
     parts = np.array_split(images, -(-len(images)//1000) or 1)
     return np.concatenate([_fitted_part(part, in_shape) for part in parts])
 
-# %% ../nbs/07_datasets.ipynb #740b44ff
+# %% ../nbs/07_datasets.ipynb #c75049ef
 REMEDY = 'delete it and it will be downloaded again'
 
 def parse_idx(
@@ -125,7 +125,7 @@ def parse_idx(
         raise DataError(f'{where} promises {shape_text(shape)} bytes and holds {held:,}; {REMEDY}')
     return np.frombuffer(content, np.uint8, offset=begin).reshape(shape).copy()
 
-# %% ../nbs/07_datasets.ipynb #5f9ef954
+# %% ../nbs/07_datasets.ipynb #14f3e33f
 IDX_FILES = ('train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz',
              't10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz')
 
@@ -139,14 +139,14 @@ class IdxSource:
     folders: tuple = () # Where else the files may lie: in the data folder, or an absolute path
     hash_of: str = 'content' # 'content': uncompressed. 'file': as it is downloaded
 
-# %% ../nbs/07_datasets.ipynb #7fa59eaf
+# %% ../nbs/07_datasets.ipynb #f99bab4a
 IDX_SOURCES = {}
 
 def register(source: IdxSource):
     "Let `load_dataset` know a family of IDX files by its name."
     IDX_SOURCES[source.name] = source
 
-# %% ../nbs/07_datasets.ipynb #e060803e
+# %% ../nbs/07_datasets.ipynb #361a9ba2
 register(IdxSource(
     name='mnist',
     hashes=('ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
@@ -158,7 +158,7 @@ register(IdxSource(
              'https://raw.githubusercontent.com/fgnt/mnist/master/'),
     folders=('MNIST/raw',)))
 
-# %% ../nbs/07_datasets.ipynb #7e912f27
+# %% ../nbs/07_datasets.ipynb #a75b04dc
 register(IdxSource(
     name='fashion',
     hashes=('c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888',
@@ -171,7 +171,7 @@ register(IdxSource(
              'shirt', 'sneaker', 'bag', 'ankle boot'),
     folders=('FashionMNIST/raw', '/usr/share/datasets/fashion-mnist')))
 
-# %% ../nbs/07_datasets.ipynb #729f5642
+# %% ../nbs/07_datasets.ipynb #c84bbee3
 register(IdxSource(
     name='kmnist',
     hashes=('51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4',
@@ -183,7 +183,7 @@ register(IdxSource(
     classes=('o', 'ki', 'su', 'tsu', 'na', 'ha', 'ma', 'ya', 're', 'wo'),
     folders=('KMNIST/raw',), hash_of='file'))
 
-# %% ../nbs/07_datasets.ipynb #63f875c5
+# %% ../nbs/07_datasets.ipynb #822404cd
 def data_folders(
     source: IdxSource,
 ): # [Path]
@@ -192,7 +192,7 @@ def data_folders(
     roots = [Path(given), cache_folder()] if given else [cache_folder()]
     return [root/folder for root in roots for folder in (source.name, *source.folders)]
 
-# %% ../nbs/07_datasets.ipynb #46953fa8
+# %% ../nbs/07_datasets.ipynb #6a54b0f8
 def find_files(
     source: IdxSource,
 ): # {file name: path, or None where no folder has it}
@@ -202,7 +202,7 @@ def find_files(
         return next((path for path in paths if os.path.isfile(path)), None)
     return {file: place(file) for file in IDX_FILES}
 
-# %% ../nbs/07_datasets.ipynb #7a3973ad
+# %% ../nbs/07_datasets.ipynb #ff754c5c
 def verified(
     raw: bytes, # A file as it lies there or was downloaded
     file: str, # Which of the `IDX_FILES`
@@ -223,7 +223,7 @@ def verified(
         raise DataError(f'{where} has the wrong content (SHA-256 {found[:12]}…, not {known[:12]}…); {REMEDY}')
     return content
 
-# %% ../nbs/07_datasets.ipynb #57092b51
+# %% ../nbs/07_datasets.ipynb #b74ddbcc
 USER_AGENT = {'User-Agent': 'train_ticket (https://github.com/train-ticket/train_ticket)'}
 
 def answering(
@@ -245,7 +245,7 @@ def answering(
         thread.join(max(0, end - time.monotonic()))
     return list(found)
 
-# %% ../nbs/07_datasets.ipynb #c13d9219
+# %% ../nbs/07_datasets.ipynb #92e42803
 def download(
     address: str,
     timeout: float = 10., # Seconds without a byte
@@ -263,7 +263,7 @@ def download(
     if size and len(content) != size: raise OSError(f'{len(content):,} of {size:,} bytes came')
     return content
 
-# %% ../nbs/07_datasets.ipynb #a5ef1b59
+# %% ../nbs/07_datasets.ipynb #f1bb82c4
 def _from_mirrors(file, source, mirrors, attempts=3): # A sound file, as downloaded
     for attempt in range(attempts):
         time.sleep(.2*(2**attempt - 1))
@@ -276,7 +276,7 @@ def _from_mirrors(file, source, mirrors, attempts=3): # A sound file, as downloa
                 trouble = str(error).split('; ')[0].splitlines()[0][:120]
     raise Unavailable(f'{file} could not be downloaded, last from {mirror} ({trouble})')
 
-# %% ../nbs/07_datasets.ipynb #b2dc94f7
+# %% ../nbs/07_datasets.ipynb #ff5e91f3
 def fetch(
     source: IdxSource,
     missing: list, # Names of its files
@@ -296,7 +296,7 @@ def fetch(
             raise DataError(f'{file} cannot be written to {folder} ({error.strerror or error}); '
                             'make room there, or set XDG_CACHE_HOME to another folder') from None
 
-# %% ../nbs/07_datasets.ipynb #9972c7c1
+# %% ../nbs/07_datasets.ipynb #45f4545d
 def _paired(images, labels, where): # Two arrays → Split
     try:
         return Split(images[..., None], labels.astype(np.int64))
@@ -314,7 +314,7 @@ def _complete(source, download): # {file name: path} of all four files
     fetch(source, missing, cache_folder()/source.name)
     return find_files(source)
 
-# %% ../nbs/07_datasets.ipynb #b04668fa
+# %% ../nbs/07_datasets.ipynb #85ab810d
 def load_idx(
     source: IdxSource,
     download: bool = True, # May it use the network?
@@ -327,7 +327,7 @@ def load_idx(
     train = _paired(*arrays[:2], f'{folder}, training set')
     return train, _paired(*arrays[2:], f'{folder}, test set'), source.classes, folder
 
-# %% ../nbs/07_datasets.ipynb #cff3fffb
+# %% ../nbs/07_datasets.ipynb #75b846e6
 def stratified(
     labels: np.ndarray, # int64 [N]
     count: int, # How many to take out
@@ -343,7 +343,7 @@ def stratified(
     taken = np.sort(np.concatenate([rows[:n] for rows, n in zip(shuffled, quota)]))
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
-# %% ../nbs/07_datasets.ipynb #e843520f
+# %% ../nbs/07_datasets.ipynb #fd1f7f13
 def _bilinear(new, old): # [new, old] matrix of bilinear weights, pixel centres at halves
     at = np.clip((np.arange(new) + .5)*old/new - .5, 0, old - 1)
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
@@ -359,7 +359,7 @@ def load_digits(
     kept, taken = stratified(both.labels, len(both)//5, seed=0)
     return both[kept], both[taken], tuple('0123456789'), 'the digits inside scikit-learn'
 
-# %% ../nbs/07_datasets.ipynb #17af3798
+# %% ../nbs/07_datasets.ipynb #990a4d16
 def _class_files(folder): # A split's folder → {class: [files]}
     if not folder.is_dir():
         raise DataError(f'{folder.parent} has no folder {folder.name}/; pictures belong in {folder}/<class>/')
@@ -374,7 +374,7 @@ def _class_files(folder): # A split's folder → {class: [files]}
         raise DataError(f'{folder/empty[0]} has no PNG or JPEG picture; add some or delete the folder')
     return classes
 
-# %% ../nbs/07_datasets.ipynb #253a0aaf
+# %% ../nbs/07_datasets.ipynb #455bea01
 def scan_folder(
     root: Path, # Holds train/<class>/ and test/<class>/
 ): # ((files, labels) of the training set, the same of the test set, class names)
@@ -390,7 +390,7 @@ def scan_folder(
     labels = [np.repeat(np.arange(len(part)), list(map(len, part.values()))) for part in parts]
     return *zip(files, labels), tuple(parts[0])
 
-# %% ../nbs/07_datasets.ipynb #c1d2a444
+# %% ../nbs/07_datasets.ipynb #efb39e32
 def decode(
     file: Path,
 ): # uint8 [H, W, 1 or 3]
@@ -406,7 +406,7 @@ def decode(
         raise DataError(f'{file} is not a whole picture ({error}); '
                         'replace it, or give --on_bad_image skip') from None
 
-# %% ../nbs/07_datasets.ipynb #24652697
+# %% ../nbs/07_datasets.ipynb #60c27026
 BAD_IMAGES = 'fail', 'skip'
 
 def _decoded(files, in_shape, skip): # (row, uint8 [H, W, C]) of each good file
@@ -417,7 +417,7 @@ def _decoded(files, in_shape, skip): # (row, uint8 [H, W, C]) of each good file
             if not skip: raise
             print(f'left out: {str(error).split("; ")[0]}', file=sys.stderr)
 
-# %% ../nbs/07_datasets.ipynb #a8e142c3
+# %% ../nbs/07_datasets.ipynb #0df53e08
 def _read_images(files, in_shape, skip): # (rows of the good files, uint8 [N, H, W, C])
     rows, images = [], []
     for row, image in _decoded(files, in_shape, skip):
@@ -431,7 +431,7 @@ def _read_images(files, in_shape, skip): # (rows of the good files, uint8 [N, H,
     images = [np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]
     return np.array(rows, int), np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)
 
-# %% ../nbs/07_datasets.ipynb #fb284b83
+# %% ../nbs/07_datasets.ipynb #45d364be
 def load_folder(
     root: Path, # Holds train/<class>/ and test/<class>/
     in_shape: tuple = None, # (C, H, W); None: the images' own
@@ -448,7 +448,7 @@ def load_folder(
             raise DataError(f'no picture in {root/part/classes[lost]} can be read; replace them')
     return both[:border], both[border:], classes, root
 
-# %% ../nbs/07_datasets.ipynb #02f9ce0e
+# %% ../nbs/07_datasets.ipynb #990135fc
 def moments(
     images: np.ndarray, # uint8 [N, H, W, C]
 ): # (means, standard deviations), one per channel, pixels counting from 0 to 1, to four places
@@ -461,7 +461,7 @@ def moments(
         return round(float(mean), 4), max(round(std, 4), 1e-4)
     return tuple(zip(*map(of_channel, range(images.shape[-1]))))
 
-# %% ../nbs/07_datasets.ipynb #d4883f84
+# %% ../nbs/07_datasets.ipynb #97e5ddef
 def _validation_count(validation, n): # a count or a fraction; None: a twelfth, 5,000 of MNIST's 60,000
     share = 1/12 if validation is None else validation
     count = max(1, round(share*n)) if 0 < share < 1 else int(share)
@@ -469,7 +469,7 @@ def _validation_count(validation, n): # a count or a fraction; None: a twelfth, 
     raise DataError(f'validation={validation!r} leaves nothing of the {n:,} training pictures; '
                     f'give a count below {n:,} or a fraction below 1')
 
-# %% ../nbs/07_datasets.ipynb #617ec494
+# %% ../nbs/07_datasets.ipynb #486241ab
 def _check_arrays(train, test, classes, name):
     labels = np.concatenate([train.labels, test.labels])
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
@@ -479,7 +479,7 @@ def _check_arrays(train, test, classes, name):
         raise DataError(f'{name}: training images are {shape_text(shape_of(train.images))} and test images '
                         f'{shape_text(shape_of(test.images))}; make them the same')
 
-# %% ../nbs/07_datasets.ipynb #25ea4a03
+# %% ../nbs/07_datasets.ipynb #a0bc80a5
 def from_arrays(
     train: Split, # Everything that training and validation may use
     test: Split,
@@ -497,7 +497,7 @@ def from_arrays(
     kept, taken = stratified(train.labels, _validation_count(validation, len(train)), split_seed)
     return Dataset(name, train[kept], train[taken], test, classes, mean, std, source)
 
-# %% ../nbs/07_datasets.ipynb #18168a47
+# %% ../nbs/07_datasets.ipynb #25f97837
 def dataset_names(): return ('auto', *IDX_SOURCES, 'digits', 'folder:PATH') # What `load_dataset` takes
 
 def _load(name, in_shape, on_bad_image, download): # → (training Split, test Split, class names, source)
@@ -509,7 +509,7 @@ def _load(name, in_shape, on_bad_image, download): # → (training Split, test S
     raise DataError(f'no data set is called {name!r}; {f"did you mean {meant}? " if meant else ""}'
                     f'There are {", ".join(dataset_names())}')
 
-# %% ../nbs/07_datasets.ipynb #a187f204
+# %% ../nbs/07_datasets.ipynb #8f31d90e
 def load_dataset(
     name: str = 'auto', # One of `dataset_names()`
     in_shape = None, # (C, H, W) or '1x28x28'; None: the images' own
@@ -526,7 +526,7 @@ def load_dataset(
     train, test = (Split(fitted(part.images, in_shape), part.labels) for part in parts)
     return from_arrays(train, test, classes, name, str(source), **split)
 
-# %% ../nbs/07_datasets.ipynb #c5c62087
+# %% ../nbs/07_datasets.ipynb #1ec0b642
 def _mnist_or_digits(in_shape, **options): # What 'auto' means
     try:
         return load_dataset('mnist', in_shape, **options)
@@ -535,7 +535,7 @@ def _mnist_or_digits(in_shape, **options): # What 'auto' means
               '(--dataset digits): figures are NOT comparable with MNIST.', file=sys.stderr, flush=True)
     return replace(load_dataset('digits', in_shape, **options), fallback=True)
 
-# %% ../nbs/07_datasets.ipynb #542cff98
+# %% ../nbs/07_datasets.ipynb #ca861233
 @dataclass(frozen=True)
 class DataOptions:
     "Which images, in what shape, and how they come."

@@ -7,7 +7,7 @@ __all__ = ['RANGES', 'ORDER', 'SHIFT', 'WARP', 'COLOUR', 'NOISE', 'BEND', 'LOADE
            'joined', 'plan_epoch', 'draw_normal', 'spline_basis', 'draw_bend', 'batch_bounds', 'Store', 'Loader',
            'warp', 'ResidentLoader', 'dali_available', 'DaliLoader', 'make_loader']
 
-# %% ../nbs/08_loaders.ipynb #f9db87a0
+# %% ../nbs/08_loaders.ipynb #e9303ef0
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from .core import option, pick
 from .datasets import DataError, Dataset, Split
 
-# %% ../nbs/08_loaders.ipynb #d4a5260b
+# %% ../nbs/08_loaders.ipynb #671b75b8
 RANGES = dict(shift=(0, 1000), rotate=(0, 180), crop=(.01, 1), aspect=(1, 1.99), elastic=(0, 1000),
               brightness=(0, 1), contrast=(0, 1), noise=(0, 1000), fill=(0, 255))
 
@@ -31,7 +31,7 @@ def _check_ranges(augmentation):
     if augmentation.shift != int(augmentation.shift):
         raise DataError(f'shift is a whole number of pixels, not {augmentation.shift}')
 
-# %% ../nbs/08_loaders.ipynb #19b5730b
+# %% ../nbs/08_loaders.ipynb #03a92443
 @dataclass(frozen=True)
 class Augmentation:
     "How far a training image may be changed at random."
@@ -46,19 +46,19 @@ class Augmentation:
     fill: int = option(0, 'value outside the image, 0 to 255')
     def __post_init__(self): return _check_ranges(self)
 
-# %% ../nbs/08_loaders.ipynb #eba5f2f7
+# %% ../nbs/08_loaders.ipynb #390b4d9d
 @patch(as_prop=True)
 def warps(self: Augmentation): return bool(self.rotate or self.crop < 1 or self.aspect > 1 or self.elastic)
 
 @patch(as_prop=True)
 def recolours(self: Augmentation): return bool(self.brightness or self.contrast or self.noise)
 
-# %% ../nbs/08_loaders.ipynb #0fff1e52
+# %% ../nbs/08_loaders.ipynb #e06e40c0
 def _boxes(area, stretch, a): # Widths and heights of random crops, as fractions of the image
     side, stretch = np.sqrt(1 - (1 - a.crop)*area), np.sqrt(1 + (a.aspect - 1)*(2*stretch - 1))
     return np.minimum(1, side*stretch), np.minimum(1, side/stretch)
 
-# %% ../nbs/08_loaders.ipynb #a81a7205
+# %% ../nbs/08_loaders.ipynb #a9bcf3a3
 def affine_matrices(
     rng, # numpy Generator
     n: int, # Images
@@ -77,7 +77,7 @@ def affine_matrices(
     y_row = -h*sin, h*cos, h*(H/2 + sin*x - cos*y) + down*(1 - h)*H
     return np.stack([*x_row, *y_row], -1).reshape(n, 2, 3).astype(np.float32)
 
-# %% ../nbs/08_loaders.ipynb #c64a389d
+# %% ../nbs/08_loaders.ipynb #0ba02538
 @dataclass(frozen=True)
 class Plan:
     "What happens to each image of an epoch or, sliced, of a batch."
@@ -93,7 +93,7 @@ class Plan:
     def given(self): return {name: array for name, array in vars(self).items() if array is not None}
     def __getitem__(self, part): return Plan(**{name: array[part] for name, array in self.given().items()})
 
-# %% ../nbs/08_loaders.ipynb #16070680
+# %% ../nbs/08_loaders.ipynb #4ff1868b
 def joined(
     plans: list, # Of consecutive batches
 ): # A `Plan`
@@ -101,7 +101,7 @@ def joined(
     join = lambda values: (torch.cat if torch.is_tensor(values[0]) else np.concatenate)(values)
     return Plan(**{name: join([getattr(plan, name) for plan in plans]) for name in plans[0].given()})
 
-# %% ../nbs/08_loaders.ipynb #0392eb1f
+# %% ../nbs/08_loaders.ipynb #bc2a2c2d
 ORDER, SHIFT, WARP, COLOUR, NOISE, BEND = range(1, 7) # streams
 
 def _stream(*key): return np.random.default_rng(key) # of (seed, epoch, stream)
@@ -112,7 +112,7 @@ def _recoloured(plan, rng, augmentation): # The plan with gains and offsets
     offset = 127.5*bright*(1 - contrast)
     return replace(plan, gain=(bright*contrast).astype(np.float32), offset=offset.astype(np.float32))
 
-# %% ../nbs/08_loaders.ipynb #a0ec9bdc
+# %% ../nbs/08_loaders.ipynb #d0aaa03d
 def plan_epoch(
     n: int, # Images in the split
     seed: int,
@@ -132,7 +132,7 @@ def plan_epoch(
         plan = Plan(rows, matrix=affine_matrices(_stream(seed, epoch, WARP), n, a, shift, size))
     return _recoloured(plan, _stream(seed, epoch, COLOUR), a) if a.recolours else plan
 
-# %% ../nbs/08_loaders.ipynb #25205c37
+# %% ../nbs/08_loaders.ipynb #d6926936
 def draw_normal(
     shape: tuple,
     *key: int, # Seed, epoch, stream, place in the epoch where the batch begins
@@ -141,7 +141,7 @@ def draw_normal(
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-# %% ../nbs/08_loaders.ipynb #a95f4769
+# %% ../nbs/08_loaders.ipynb #bc43aa2f
 @lru_cache
 def spline_basis(
     size: int, # Pixels
@@ -152,7 +152,7 @@ def spline_basis(
     basis = np.where(distance < 1, 2/3 - distance**2*(1 - distance/2), np.maximum(0, 2 - distance)**3/6)
     return torch.from_numpy(basis/np.sqrt((basis**2).sum(1).mean())).float()
 
-# %% ../nbs/08_loaders.ipynb #bb1a23a6
+# %% ../nbs/08_loaders.ipynb #b605cb94
 def draw_bend(
     n: int, # Images
     size: tuple, # (H, W)
@@ -163,7 +163,7 @@ def draw_bend(
     down, across = spline_basis(size[0]), spline_basis(size[1])
     return strength*(down @ draw_normal((n, 2, down.shape[1], across.shape[1]), *key) @ across.T)
 
-# %% ../nbs/08_loaders.ipynb #fd19347c
+# %% ../nbs/08_loaders.ipynb #156cd3d4
 def batch_bounds(
     n: int, # Images
     batch_size: int, # Of one rank
@@ -181,7 +181,7 @@ def batch_bounds(
     edges = first + np.minimum(np.arange(count + 1)*batch_size, np.maximum(last - first - left, 0))
     return np.stack([edges[:-1], edges[1:]], -1)
 
-# %% ../nbs/08_loaders.ipynb #2baa8418
+# %% ../nbs/08_loaders.ipynb #5897f8ce
 class Store:
     "All images of a split on a device, ready to be collected shifted."
     def __init__(self,
@@ -198,7 +198,7 @@ class Store:
         row = F.pad(planes.flatten(), (0, self.stride)) # the last run may look past the end
         self.runs = row.as_strided((len(row) - self.stride or 1, self.stride), (1, 1))
 
-# %% ../nbs/08_loaders.ipynb #7bfcd3a5
+# %% ../nbs/08_loaders.ipynb #fde01907
 @patch
 def collect(self: Store,
     rows: np.ndarray, # int64 [B]
@@ -211,7 +211,7 @@ def collect(self: Store,
     picked = self.runs.index_select(0, torch.from_numpy(begin).to(self.runs.device, non_blocking=True))
     return picked.view(-1, *self.padded)[..., :self.size[0], :self.size[1]]
 
-# %% ../nbs/08_loaders.ipynb #c22e9c8c
+# %% ../nbs/08_loaders.ipynb #7a0f6442
 @dataclass(eq=False, repr=False)
 class Loader:
     "Batches (images float32 [B, C, H, W], normalised; labels int64 [B]) on a device, an epoch at a time."
@@ -233,7 +233,7 @@ class Loader:
     def __len__(self): return len(self.bounds)
     def close(self): return None # Frees what the loader holds; the next loop takes it again
 
-# %% ../nbs/08_loaders.ipynb #f985fd34
+# %% ../nbs/08_loaders.ipynb #59061136
 @patch
 def prepare(self: Loader):
     "Store the images and divide the epoch into batches."
@@ -244,7 +244,7 @@ def prepare(self: Loader):
     self.bounds = batch_bounds(len(self.split), self.batch_size, self.rank, self.world_size, self.drop_last)
     self.epoch, self.position, self._start, self._planned = 0, 0, 0, (None, None)
 
-# %% ../nbs/08_loaders.ipynb #1814b7c6
+# %% ../nbs/08_loaders.ipynb #eecde710
 @patch
 def set_epoch(self: Loader, epoch: int):
     "Choose the epoch of the next loop; a position that `load_state_dict` set stays if it is of this epoch."
@@ -259,7 +259,7 @@ def __iter__(self: Loader):
         yield images, labels
     self.epoch, self.position = self.epoch + 1, 0
 
-# %% ../nbs/08_loaders.ipynb #e5eae32f
+# %% ../nbs/08_loaders.ipynb #66bdf443
 @patch
 def plan(self: Loader, epoch: int):
     "The plan of a whole epoch; the last one is remembered."
@@ -268,7 +268,7 @@ def plan(self: Loader, epoch: int):
         self._planned = epoch, plan
     return self._planned[1]
 
-# %% ../nbs/08_loaders.ipynb #83fda2e2
+# %% ../nbs/08_loaders.ipynb #44fca808
 @patch
 def batch(self: Loader, epoch: int, k: int):
     "The `Plan` of batch k, with its noise and its distortion."
@@ -281,14 +281,14 @@ def batch(self: Loader, epoch: int, k: int):
         plan = replace(plan, noise=noise*(255*a.noise))
     return plan
 
-# %% ../nbs/08_loaders.ipynb #e5095724
+# %% ../nbs/08_loaders.ipynb #6137a746
 @patch
 def state_dict(self: Loader):
     "Where it is: the epoch, how many of its batches were handed out, and what these numbers depend on."
     return dict(epoch=self.epoch, batch=self.position, seed=self.seed, pictures=len(self.split),
                 global_batch=self.batch_size*self.world_size)
 
-# %% ../nbs/08_loaders.ipynb #80857ba6
+# %% ../nbs/08_loaders.ipynb #b7614256
 @patch
 def load_state_dict(self: Loader,
     state: dict, # From `state_dict`, of any back end and any number of ranks
@@ -301,13 +301,13 @@ def load_state_dict(self: Loader,
                               'give the same values as before, or start anew')
     self.epoch, self.position, self._start = state['epoch'], state['batch'], state['batch']
 
-# %% ../nbs/08_loaders.ipynb #49fbdab8
+# %% ../nbs/08_loaders.ipynb #d70bc736
 def _pixel_centres(H, W, device): # float32 [3, H·W]: x, y and 1
     y, x = torch.arange(H, device=device) + .5, torch.arange(W, device=device) + .5
     ones = torch.ones(H, W, device=device)
     return torch.stack([x.expand(H, W), y[:, None].expand(H, W), ones]).view(3, H*W)
 
-# %% ../nbs/08_loaders.ipynb #c3bb0290
+# %% ../nbs/08_loaders.ipynb #5a2c6d38
 def warp(
     x: torch.Tensor, # float32 [B, C, H, W]
     matrix: torch.Tensor, # float32 [B, 2, 3], result → source
@@ -323,7 +323,7 @@ def warp(
     grid = source.mul_(to_unit).sub_(1).view(B, 2, H, W).permute(0, 2, 3, 1)
     return F.grid_sample(x - fill if fill else x, grid, align_corners=False).add_(fill)
 
-# %% ../nbs/08_loaders.ipynb #87f75d78
+# %% ../nbs/08_loaders.ipynb #e3aa9c5a
 @dataclass(eq=False, repr=False)
 class ResidentLoader(Loader):
     "The whole split on the device; a batch is a few PyTorch calls."
@@ -340,7 +340,7 @@ class ResidentLoader(Loader):
         for k in range(start, len(self)):
             yield self.augmented(self.batch(epoch, k))
 
-# %% ../nbs/08_loaders.ipynb #0ba1ad40
+# %% ../nbs/08_loaders.ipynb #af5de65d
 @patch
 def augmented(self: ResidentLoader,
     plan: Plan, # Of a batch
@@ -357,7 +357,7 @@ def augmented(self: ResidentLoader,
     x = x if plan.gain is None else x.clamp_(0, 255)
     return x.sub_(self.mean255).mul_(self.inverse), self.labels.index_select(0, to(plan.rows))
 
-# %% ../nbs/08_loaders.ipynb #86ff6b58
+# %% ../nbs/08_loaders.ipynb #f995d738
 @lru_cache
 def dali_available(): # Asked once
     "Can DALI be imported here? It exists for Linux only."
@@ -369,12 +369,12 @@ def dali_available(): # Asked once
         return False
     return True
 
-# %% ../nbs/08_loaders.ipynb #43e27f39
+# %% ../nbs/08_loaders.ipynb #0555bd65
 def _layouts(a): # Of films, matrices, gains, offsets and noise, as far as the augmentation needs them
     matrices = ['F**'] if a.warps and not a.elastic else []
     return ['FHWC', *matrices, *['', '']*a.recolours, *['FHWC']*bool(a.noise)]
 
-# %% ../nbs/08_loaders.ipynb #f2980291
+# %% ../nbs/08_loaders.ipynb #f1b7b546
 def _augmented_node(loader, feed): # DALI's films, float32, warped and recoloured
     from nvidia.dali import fn, math as dali_math, types
     a, layouts, gpu = loader.augmentation, _layouts(loader.augmentation), loader.device.type == 'cuda'
@@ -387,13 +387,13 @@ def _augmented_node(loader, feed): # DALI's films, float32, warped and recoloure
     gain, offset, *noise = [node.gpu() if gpu else node for node in rest]
     return fn.reshape(dali_math.clamp(sum(noise, x*gain + offset), 0., 255.), layout='FHWC')
 
-# %% ../nbs/08_loaders.ipynb #c15f5e73
+# %% ../nbs/08_loaders.ipynb #c2abbc49
 def _normalised_node(loader, x): # DALI's films, as a network takes them
     from nvidia.dali import fn, types
     mean, std = ([255*value for value in values] for values in (loader.mean, loader.std))
     return fn.crop_mirror_normalize(x, dtype=types.FLOAT, output_layout='FCHW', mean=mean, std=std)
 
-# %% ../nbs/08_loaders.ipynb #7c97f70d
+# %% ../nbs/08_loaders.ipynb #e65f3604
 @dataclass(eq=False, repr=False)
 class DaliLoader(Loader):
     "A DALI pipeline, on the CPU or on a GPU, that carries out the same plans."
@@ -411,7 +411,7 @@ class DaliLoader(Loader):
     def close(self):
         self.pipe = None
 
-# %% ../nbs/08_loaders.ipynb #5e072913
+# %% ../nbs/08_loaders.ipynb #7c36c0b6
 @patch
 def feed(self: DaliLoader, info):
     "What the graph gets for a reel; DALI counts them in `info.iteration`."
@@ -425,7 +425,7 @@ def feed(self: DaliLoader, info):
         plan = replace(plan, matrix=None)
     return self.films(x, plan)
 
-# %% ../nbs/08_loaders.ipynb #167311aa
+# %% ../nbs/08_loaders.ipynb #44b181f2
 @patch
 def films(self: DaliLoader,
     x: torch.Tensor, # [frames, C, H, W]
@@ -438,7 +438,7 @@ def films(self: DaliLoader,
     return tuple(np.ascontiguousarray(values).reshape(count, -1, *values.shape[1:])
                  for values in inputs if values is not None)
 
-# %% ../nbs/08_loaders.ipynb #6b2a0f74
+# %% ../nbs/08_loaders.ipynb #e9c4fbc2
 @patch
 def begin(self: DaliLoader,
     place: int, # The first reel, counted over all epochs
@@ -453,7 +453,7 @@ def begin(self: DaliLoader,
         self.pipe.set_outputs(_normalised_node(self, _augmented_node(self, self.feed)))
     self.pipe.build()
 
-# %% ../nbs/08_loaders.ipynb #659333f7
+# %% ../nbs/08_loaders.ipynb #a07546e5
 @patch
 def run(self: DaliLoader,
     place: int, # The reel, counted over all epochs
@@ -466,7 +466,7 @@ def run(self: DaliLoader,
     labels = torch.from_numpy(self.fed.popleft()).to(self.device, non_blocking=True)
     return torch.from_dlpack(films.as_tensor()).flatten(0, 1), labels
 
-# %% ../nbs/08_loaders.ipynb #5b256c0b
+# %% ../nbs/08_loaders.ipynb #b1ce3c6a
 @patch
 def batches(self: DaliLoader, epoch, start):
     "The batches of an epoch from number `start` on, cut from reels."
@@ -478,7 +478,7 @@ def batches(self: DaliLoader, epoch, start):
         yield from islice(zip(images.split(sizes), labels.split(sizes)), skip, None)
         skip = 0
 
-# %% ../nbs/08_loaders.ipynb #90f4c0e6
+# %% ../nbs/08_loaders.ipynb #4256294e
 LOADERS = {'dali': DaliLoader, 'resident': ResidentLoader}
 
 def _check_sizes(name, n, batch_size, drop_last, rank=0, world_size=1, **_): # of a split with n images
@@ -491,14 +491,14 @@ def _check_sizes(name, n, batch_size, drop_last, rank=0, world_size=1, **_): # o
         raise DataError(f'{name} has {n:,} pictures, fewer than one batch of {batch_size} on each of '
                         f'{world_size} ranks; take --batch_size {n//world_size*world_size} or less')
 
-# %% ../nbs/08_loaders.ipynb #20e537ef
+# %% ../nbs/08_loaders.ipynb #68873490
 def make_loader(
     dataset: Dataset,
     split: str = 'train', # 'train', 'validation' or 'test'
     batch_size: int = 256, # Per rank
     *,
     backend: str = 'dali', # Or 'resident', also where DALI is missing
-    augmentation: Augmentation = None, # None: images as they are
+    augmentation: Augmentation = None, # None: no change
     **options, # Of `Loader`; shuffle and drop_last are True for training
 ): # A `Loader`
     "An iterator over the batches of a split."
