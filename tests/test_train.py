@@ -16,15 +16,30 @@ def one_line(process):
     return lines[0]
 
 
+def run(*command, cwd=None, env=None):
+    return subprocess.run(list(map(str, command)), cwd=cwd, env=env, capture_output=True, text=True)
+
+
+EVALUATE_ALONE = '''
+import sys, runpy
+sys.argv = sys.argv[1:]
+try: runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit: pass
+assert not any("deepspeed" in m or "nvidia.dali" in m for m in sys.modules)
+'''
+
+
 def test_launcher_trains_mnist_and_evaluation_agrees(call, environment, mnist, tmp_path):
-    trained = call('scripts/launch_local_train.sh', *'--dataset mnist --arch lenet300 --epochs 3 --seed 1 --name short'.split())
+    given = '--dataset mnist --arch lenet300 --epochs 3 --seed 1 --name short'.split()
+    trained = call('scripts/launch_local_train.sh', *given)
     assert trained.returncode == 0, trained.stderr
     found = summary(tmp_path/'runs/short')
-    assert found['test_accuracy'] > .955 and found['pure'] and found['ticket_bytes'] < 40_000 and found['world_size'] == 1
-    assert f'{found["test_accuracy"]:.2%}' in trained.stdout and 'scripts/evaluate.py --ticket runs/short/best.ticket.safetensors' in trained.stdout
-    code = 'import sys, runpy; sys.argv = sys.argv[1:]\ntry: runpy.run_path(sys.argv[0], run_name="__main__")\nexcept SystemExit: pass\nassert not any("deepspeed" in m or "nvidia.dali" in m for m in sys.modules)'
-    evaluated = subprocess.run([sys.executable, '-c', code, str(top/'scripts/evaluate.py'), '--ticket', 'runs/short/best.ticket.safetensors', '--dataset', 'mnist', '--json'],
-                               cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found['test_accuracy'] > .955 and found['pure'] and found['ticket_bytes'] < 40_000
+    assert found['world_size'] == 1 and found['in_shape'] == [1, 28, 28]
+    assert f'{found["test_accuracy"]:.2%}' in trained.stdout
+    assert 'scripts/evaluate.py --ticket runs/short/best.ticket.safetensors' in trained.stdout
+    command = 'scripts/evaluate.py', '--ticket', found['ticket'], '--dataset', 'mnist', '--json'
+    evaluated = run(sys.executable, '-c', EVALUATE_ALONE, top/command[0], *command[1:], cwd=tmp_path, env=environment)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)['test_correct'] == found['test_correct']
 
@@ -37,15 +52,17 @@ def test_same_command_same_losses_and_loaders_agree(call, tmp_path):
     assert len(set(losses(tmp_path/'runs/a'))) == 3
 
 
-def test_dense_twin_and_ticket_commands(call, tmp_path):
+def test_dense_twin_and_ticket_commands(call, environment, tmp_path):
     assert call('scripts/train.py', *DIGITS, '--epochs', 5, '--gate', 'none', '--name', 'dense').returncode == 0
     found = summary(tmp_path/'runs/dense')
     assert not found['pure'] and found['test_accuracy'] > .85
     assert call('scripts/evaluate.py', '--ticket', found['ticket']).returncode == 0
     assert call('scripts/train.py', *DIGITS, '--epochs', 1, '--name', 'ticket').returncode == 0
     ticket = tmp_path/'runs/ticket/best.ticket.safetensors'
-    tool = lambda *arguments: subprocess.run([sys.executable, '-c', 'import sys; from train_ticket.ticket import main; sys.exit(main())', *map(str, arguments)], capture_output=True, text=True)
-    assert 'pure: True' in tool('show', ticket).stdout and tool('verify', ticket).returncode == 0 and tool('audit', ticket).returncode == 0
+    code = 'import sys; from train_ticket.ticket import main; sys.exit(main())'
+    def tool(*arguments): return run(sys.executable, '-c', code, *arguments, env=environment)
+    assert 'pure: True' in tool('show', ticket).stdout
+    assert tool('verify', ticket).returncode == 0 and tool('audit', ticket).returncode == 0
     ticket.write_bytes(ticket.read_bytes()[:-9] + b'\xff' + ticket.read_bytes()[-8:])
     assert 'error: ' in one_line(tool('audit', ticket))
     one_line(call('scripts/evaluate.py', '--ticket', ticket))
@@ -57,109 +74,207 @@ def test_two_ranks(call, tmp_path):
     assert call('scripts/train.py', *DIGITS, '--epochs', 6, '--name', 'one').returncode == 0
     two, one = summary(tmp_path/'runs/two'), summary(tmp_path/'runs/one')
     assert two['world_size'] == 2 and two['steps'] == one['steps']
-    assert abs(losses(tmp_path/'runs/two')[0] - losses(tmp_path/'runs/one')[0]) < 1e-3   # only the order of additions differs
+    first = losses(tmp_path/'runs/two')[0] - losses(tmp_path/'runs/one')[0]
+    assert abs(first) < 1e-3   # only the order of additions differs
     assert abs(two['test_accuracy'] - one['test_accuracy']) < .03
 
 
 @pytest.mark.parametrize('arguments, words', [
-    ('--arch lenet30', 'did you mean lenet300'), ('--gate sigmoyd', 'did you mean sigmoid'), ('--dataset mnits', 'did you mean mnist'),
-    ('--precision fp16 --device cpu', '--precision fp16 needs a GPU'), ('--epochs three', '--epochs'), ('--name ../x', 'no name for a folder'),
-    ('--deepspeed_config absent.json', 'absent.json'), ('--no-such-option', 'unrecognized'), ('--set gradient_clipping=1', 'the run to 0.0'),
-    ('--set zero_optimization.overlap_com=true', 'did you mean overlap_comm'), ('--name absent --resume', 'no run')])
+    ('--arch lenet30', 'did you mean lenet300'), ('--gate sigmoyd', 'did you mean sigmoid'),
+    ('--dataset mnits', 'did you mean mnist'), ('--precision fp16 --device cpu', 'precision fp16 needs a GPU'),
+    ('--epochs three', '--epochs'), ('--name ../x', 'no name for a folder'), ('--deepspeed_config absent.json', 'absent.json'),
+    ('--epoch 3', 'did you mean --epochs'), ('--keep 0', 'keep'), ('--lr 0', 'lr must be above 0'),
+    ('--gate popup --straight 4', 'the gate popup has no option straight: it takes'),
+    ('--keep .25 --zero 3', 'scope layer, or zero 2'), ('--set gradient_clipping=1', 'the run to 0.0'),
+    ('--dataset digits --set zero_optimization.overlap_com=true', 'DeepSpeed refuses its settings'),
+    ('--name absent --resume', 'no run'), ('--model absent.py:make', 'absent.py')])
 def test_mistakes(call, tmp_path, arguments, words):
     assert words in one_line(call('scripts/train.py', *arguments.split()))
     assert not (tmp_path/'runs').exists()
 
 
+NETWORKS = '''
+from torch import nn
+def good(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 30), nn.ReLU(), nn.Linear(30, 10))
+def three(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+def narrow(): return nn.Sequential(nn.Flatten(), nn.Linear(99, 10))
+def bare(): return nn.Sequential(nn.Flatten(), nn.AvgPool1d(78))
+def colour(): return nn.Sequential(nn.Conv2d(3, 4, 3, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+'''
+
+
+@pytest.mark.parametrize('name, words', [
+    ('three', '[2, 3]; 10 classes need [2, 10]'), ('narrow', 'fails on images of shape [2, 1, 28, 28]'),
+    ('bare', 'no weight that a mask can be put on'), ('absent', 'absent')])
+def test_mistakes_in_a_network_of_your_own(call, tmp_path, name, words):
+    (tmp_path/'net.py').write_text(NETWORKS)
+    assert words in one_line(call('scripts/train.py', *DIGITS, '--model', f'net.py:{name}'))
+    assert not (tmp_path/'runs').exists()
+
+
+def test_a_network_of_your_own(call, tmp_path):
+    (tmp_path/'net.py').write_text(NETWORKS)
+    given = [*DIGITS, '--epochs', 2, '--model', 'net.py:good', '--in_shape', '1x28x28', '--name', 'own']
+    trained = call('scripts/train.py', *given)
+    assert trained.returncode == 0, trained.stderr
+    found = summary(tmp_path/'runs/own')
+    assert found['arch'] == 'custom' and found['pure'] and '--dataset digits --model net.py:good' in trained.stdout
+    command = 'scripts/evaluate.py', '--ticket', found['ticket'], '--model', 'net.py:good', '--json'
+    evaluated = call(*command)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)['test_correct'] == found['test_correct']
+
+
 def test_no_compiler(call, tmp_path):
     "torch.compile is tried before anything is loaded."
-    said = one_line(call('scripts/train.py', *DIGITS, '--compile', '--device', 'cpu', PATH=str(tmp_path), TORCHINDUCTOR_CACHE_DIR=str(tmp_path/'cache')))
-    assert 'no compiler here that works' in said and 'leave --compile out' in said and not (tmp_path/'runs').exists()
+    bare = dict(PATH=str(tmp_path), TORCHINDUCTOR_CACHE_DIR=str(tmp_path/'cache'))
+    said = one_line(call('scripts/train.py', *DIGITS, '--compile', '--device', 'cpu', **bare))
+    assert 'no compiler here that works' in said and 'leave compile out' in said
+    assert not (tmp_path/'runs').exists()
 
 
 def test_mistake_under_the_launcher(call):
     assert 'did you mean lenet300' in one_line(call('scripts/launch_local_train.sh', '--arch', 'lenet30', RANKS='2'))
 
 
-def test_taken_name_and_wrong_hash(call, tmp_path):
-    assert call('scripts/train.py', *DIGITS, '--epochs', 1, '--name', 'x').returncode == 0
-    assert '--resume, or choose another --name' in one_line(call('scripts/train.py', *DIGITS, '--name', 'x'))
+def test_taken_name(call, tmp_path):
+    given = [*DIGITS, '--epochs', 1, '--name', 'x']
+    assert call('scripts/train.py', *given).returncode == 0
+    before = losses(tmp_path/'runs/x')
+    assert '--resume to go on with it, --overwrite to replace it' in one_line(call('scripts/train.py', *given))
+    assert 'started with seed 5' in one_line(call('scripts/train.py', '--name', 'x', '--resume', '--seed', 6))
+    assert 'too small' in one_line(call('scripts/train.py', *given, '--overwrite', '--arch', 'lenet5', '--in_shape', '1x5x5'))
+    assert losses(tmp_path/'runs/x') == before
+    (tmp_path/'runs/x/.ipynb_checkpoints').mkdir()
+    (tmp_path/'runs/x/checkpoints/.ipynb_checkpoints').mkdir()
+    assert call('scripts/train.py', '--name', 'x', '--resume').returncode == 0
+    assert call('scripts/train.py', *given, '--overwrite', '--lr', .1).returncode == 0
+    assert losses(tmp_path/'runs/x') != before
+
+
+def test_from_python(tmp_path, monkeypatch):
+    from train_ticket.config import ConfigError
+    from train_ticket.train import configure, fit
+    monkeypatch.setenv('TQDM_DISABLE', '1')
+    monkeypatch.chdir(tmp_path)
+    given = dict(name='x', dataset='digits', epochs=1, device='cpu', loader='resident')
+    found = fit(**given)
+    for config in configure(**given), configure(name='x', lr=.5):
+        with pytest.raises(ConfigError, match='overwrite=True'): fit(config)
+    with pytest.raises(ConfigError, match='was started with lr 0.05'): configure(name='x', resume=True, lr=.5)
+    assert fit(name='x', resume=True)['test_correct'] == found['test_correct']
+    assert fit(**given, overwrite=True)['test_correct'] == found['test_correct']
+
+
+def test_auto_is_pinned(call, mnist, tmp_path):
+    assert call('scripts/train.py', '--epochs', 1, '--width', .1, '--name', 'auto').returncode == 0
+    assert json.loads((tmp_path/'runs/auto/config.json').read_text())['dataset'] == 'mnist'
+
+
+def test_wrong_hash(call, tmp_path):
     (tmp_path/'data/mnist').mkdir(parents=True)
-    for name in 'train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1': (tmp_path/f'data/mnist/{name}-ubyte').write_bytes(b'\0\0\x08\x01\0\0\0\0')
-    assert 'wrong content' in one_line(call('scripts/train.py', '--dataset', 'mnist', TRAIN_TICKET_DATA=str(tmp_path/'data')))
+    for name in 'train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1':
+        (tmp_path/f'data/mnist/{name}-ubyte').write_bytes(b'\0\0\x08\x01\0\0\0\0')
+    said = one_line(call('scripts/train.py', '--dataset', 'mnist', TRAIN_TICKET_DATA=str(tmp_path/'data')))
+    assert 'wrong content' in said
 
 
-def test_no_space_left(environment, tmp_path):
-    "A limit on the size of files stands for the full disk: one line, and nothing half-written."
-    done = subprocess.run(['bash', '-c', 'ulimit -f 20; exec "$@"', '_', sys.executable, str(top/'scripts/train.py'), *DIGITS, '--epochs', '2', '--name', 'full'],
-                          cwd=tmp_path, env=environment | dict(TQDM_DISABLE='1'), capture_output=True, text=True)
-    assert 'too large' in one_line(done)
-    assert sorted(path.name for path in (tmp_path/'runs/full').rglob('*') if path.is_file()) == ['config.json', 'metrics.jsonl']
+@pytest.mark.parametrize('blocks, culprit', [(20, 'best.ticket.safetensors'), (2000, 'checkpoints/epoch1')])
+def test_no_space_left(environment, tmp_path, blocks, culprit):
+    "A limit on the size of files stands for the full disk: one line that names the file, and nothing half-written."
+    command = sys.executable, top/'scripts/train.py', *DIGITS, '--epochs', 2, '--name', 'full'
+    limited = f'ulimit -f {blocks}; exec "$@"'
+    done = run('bash', '-c', limited, '_', *command, cwd=tmp_path, env=environment | dict(TQDM_DISABLE='1'))
+    said = one_line(done)
+    assert culprit in said and ('too large' in said or 'No space' in said) and '--name full --resume' in said
+    left = {path.name for path in (tmp_path/'runs/full').iterdir() if path.is_file()}
+    best = {'best.ticket.safetensors', 'best.scores.safetensors'} if blocks > 20 else set()
+    assert left == {'config.json', 'metrics.jsonl'} | best and not (tmp_path/'runs/full/checkpoints/latest').exists()
 
 
 def test_no_network_and_no_mnist(call, tmp_path):
     "Without MNIST, auto says loudly that it takes the digits; mnist refuses."
-    bare = dict(TRAIN_TICKET_DATA=str(tmp_path/'none'), XDG_CACHE_HOME=str(tmp_path/'cache'), https_proxy='http://127.0.0.1:9', http_proxy='http://127.0.0.1:9')
+    proxy = 'http://127.0.0.1:9'
+    bare = dict(TRAIN_TICKET_DATA=str(tmp_path/'none'), XDG_CACHE_HOME=str(tmp_path/'cache'), https_proxy=proxy, http_proxy=proxy)
     start = time.monotonic()
     assert '--dataset digits' in one_line(call('scripts/train.py', '--dataset', 'mnist', **bare))
     assert time.monotonic() - start < 60
     done = call('scripts/train.py', '--epochs', 1, '--name', 'auto', **bare)
-    assert done.returncode == 0 and 'NOT comparable with MNIST' in done.stderr and 'these are not MNIST figures' in done.stdout
+    assert done.returncode == 0 and 'NOT comparable with MNIST' in done.stderr
+    assert 'these are not MNIST figures' in done.stdout
     found = summary(tmp_path/'runs/auto')
-    assert found['fallback'] and found['dataset'] == 'digits'
+    assert found['fallback'] and found['dataset'] == found['config']['dataset'] == 'digits'
+
+
+def wait_for(metrics, epochs, going):
+    "Until a run has so many epochs behind it."
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
+        assert going.poll() is None and time.monotonic() < deadline
+        time.sleep(.01)
 
 
 @pytest.mark.parametrize('sent, times', [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
 def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
-    "A run that is stopped in the middle and resumed ends with the losses and the test accuracy of one that wasn't."
+    "A run that is stopped in the middle and resumed ends with the numbers of one that wasn't."
     arguments = [*DIGITS, '--epochs', '40']
     assert call('scripts/train.py', *arguments, '--name', 'whole').returncode == 0
-    going = subprocess.Popen([sys.executable, str(top/'scripts/train.py'), *arguments, '--name', 'cut'], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path/'runs/cut/metrics.jsonl'
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 5):
-        assert going.poll() is None and time.monotonic() < deadline
-        time.sleep(.01)
-    for _ in range(times): going.send_signal(sent); time.sleep(.05)   # a double signal is one
+    command, pipe = [sys.executable, str(top/'scripts/train.py'), *arguments, '--name', 'cut'], subprocess.PIPE
+    going = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
+    wait_for(tmp_path/'runs/cut/metrics.jsonl', 5, going)
+    for _ in range(times):   # a double signal is one
+        going.send_signal(sent)
+        time.sleep(.05)
     _, said = going.communicate(timeout=60)
     assert going.returncode == 128 + sent and not (tmp_path/'runs/cut/summary.json').exists()
     assert '--name cut --resume goes on from there' in said and 'Traceback' not in said
     resumed = call('scripts/train.py', '--name', 'cut', '--resume')
     assert resumed.returncode == 0, resumed.stderr
     assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
-    for key in 'test_correct', 'validation_accuracy', 'best_epoch', 'density': assert summary(tmp_path/'runs/cut')[key] == summary(tmp_path/'runs/whole')[key]
+    for key in 'test_correct', 'validation_accuracy', 'best_epoch', 'density':
+        assert summary(tmp_path/'runs/cut')[key] == summary(tmp_path/'runs/whole')[key]
     assert not [path for path in (tmp_path/'runs/cut').rglob('.*')]
 
 
 def test_stop_button(environment, tmp_path):
     "An interrupt to a notebook's kernel: `fit` comes back with the ticket, and the curve stands below the cell."
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
-    how = f"name='cut', runs={str(tmp_path)!r}"
-    sources = 'from train_ticket.train import *', f"found = fit(resolve(dict({how}, dataset='digits', epochs=400, device='cpu')))", 'print(found)'
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client, metrics = nbclient.NotebookClient(notebook, timeout=120, kernel_name='python3'), tmp_path/'cut/metrics.jsonl'
+    start = f"found = fit(name='cut', runs={str(tmp_path)!r}, dataset='digits', epochs=400, device='cpu')"
+    cells = [nbformat.v4.new_code_cell(text) for text in ('from train_ticket.train import *', start, 'print(found)')]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = nbclient.NotebookClient(notebook, timeout=120, kernel_name='python3')
+    metrics = tmp_path/'cut/metrics.jsonl'
+
     async def press():
         while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 6): await asyncio.sleep(.02)
         await client.km.interrupt_kernel()
+
     async def work():
-        async with client.async_setup_kernel(env=environment | dict(PYTHONPATH=str(top))):
-            await client.async_execute_cell(notebook.cells[0], 0)
-            await asyncio.gather(client.async_execute_cell(notebook.cells[1], 1), press())
-            await client.async_execute_cell(notebook.cells[2], 2)
+        path = environment.get('PYTHONPATH', str(top))
+        async with client.async_setup_kernel(env=environment | dict(PYTHONPATH=path)):
+            await client.async_execute_cell(cells[0], 0)
+            await asyncio.gather(client.async_execute_cell(cells[1], 1), press())
+            await client.async_execute_cell(cells[2], 2)
+
     asyncio.run(work())
-    outputs = notebook.cells[1].outputs
-    assert [output for output in outputs if 'image/png' in output.get('data', {})] and 'resume=True))) goes on from there' in outputs[-1]['text']
-    found = ast.literal_eval(notebook.cells[2].outputs[0]['text'])
-    assert found['interrupted'] and Path(found['ticket']).exists() and (tmp_path/'cut/checkpoints/latest').exists() and not (tmp_path/'cut/summary.json').exists()
+    outputs = cells[1].outputs
+    assert [output for output in outputs if 'image/png' in output.get('data', {})]
+    assert 'resume=True) goes on from there' in outputs[-1]['text']
+    found = ast.literal_eval(cells[2].outputs[0]['text'])
+    assert found['interrupted'] and Path(found['ticket']).exists()
+    assert (tmp_path/'cut/checkpoints/latest').exists() and not (tmp_path/'cut/summary.json').exists()
 
 
 def test_masks_of_every_epoch(tmp_path, monkeypatch):
     from train_ticket.analysis import keep_masks, load_history
-    from train_ticket.train import Config, check_config, fit
+    from train_ticket.train import fit
     monkeypatch.setenv('TQDM_DISABLE', '1')
-    config = check_config(Config(name='kept', runs=str(tmp_path), dataset='digits', epochs=2, batch_size=64, device='cpu', loader='resident'))
-    fit(config, after_epoch=keep_masks)
+    options = dict(dataset='digits', epochs=2, batch_size=64, device='cpu', loader='resident')
+    fit(name='kept', runs=str(tmp_path), callbacks=[keep_masks], **options)
     history = load_history(tmp_path/'kept')
     records = [json.loads(line) for line in open(tmp_path/'kept/metrics.jsonl')]
-    assert history.epochs == [0, 1, 2] and history.betas == [1., *(record['beta'] for record in records)]
-    for name, masks in history.masks.items(): assert [record['densities'][name] for record in records] == pytest.approx(masks[1:].reshape(2, -1).mean(1).tolist(), abs=1e-6)
+    assert history.epochs == [0, 1, 2]
+    assert history.betas == [1., *(record['beta'] for record in records)]
+    for name, masks in history.masks.items():
+        densities = masks[1:].reshape(2, -1).mean(1).tolist()
+        assert [record['densities'][name] for record in records] == pytest.approx(densities, abs=1e-6)
