@@ -8,7 +8,6 @@ import json, subprocess, sys
 import pytest, torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from conftest import top
 import own_networks
 from in_new_process import OPTIONS
 from train_ticket.masks import inventory, masks_of, ticketize
@@ -107,19 +106,6 @@ def test_command_line(name, trained, in_new_process):
     assert found['evaluated'] == summary['test_correct'] and found['evaluated_again'] == found['trained']
     # nothing but the masks was learned, so nothing else was drawn at random
     if summary['pure']: assert found['trained'] == summary['test_correct']
-
-
-def test_scripts(call, tmp_path):
-    "The scripts as they are typed, in an empty folder."
-    model = '--model', f'{top}/tests/own_networks.py:attention'
-    options = [part for key, value in OPTIONS.items() for part in (f'--{key}', value)]
-    done = call('scripts/train.py', *options, '--name', 'own', *model)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path/'runs/own/summary.json').read_text())
-    done = call('scripts/evaluate.py', '--ticket', found['ticket'], *model, '--json')
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)['test_correct'] == found['test_correct']
-    assert '--model' in found['command']
 
 
 @every_row

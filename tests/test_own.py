@@ -58,19 +58,6 @@ def test_overwrite(done):
     assert len(Path('runs/x/metrics.jsonl').read_text().splitlines()) == 2
 
 
-def test_resume_with_other_settings(done):
-    with pytest.raises(ConfigError, match='lr'):
-        fit(model=own.with_logits(), name='x', resume=True, **OPTIONS | dict(lr=.5))
-    assert settings()['lr'] == OPTIONS['lr']
-
-
-def test_checkpoints_of_jupyter_do_not_matter(done):
-    Path('runs/x/.ipynb_checkpoints').mkdir()
-    Path('runs/x/checkpoints/.ipynb_checkpoints').mkdir()
-    again = fit(model=own.with_logits(), name='x', resume=True)
-    assert again['test_correct'] == done['test_correct']
-
-
 def test_nothing_to_gate():
     with pytest.raises(ConfigError, match='gate'): fit(model=own.nothing_to_gate(), name='x', **OPTIONS)
     assert not Path('runs/x').exists()
@@ -87,14 +74,6 @@ def test_settings_that_cannot_be(given, words):
         with pytest.raises(ConfigError) as caught: call(**given)
         said = str(caught.value)
         assert all(word in said for word in words) and '\n' not in said
-    assert not Path('runs').exists()
-
-
-@pytest.mark.parametrize('given, words', [
-    ('--keep 0', 'keep'), ('--lr 0', 'lr'), ('--gate popup --straight 2', 'straight'),
-    ('--keep .25 --zero 3', 'zero'), ('--epoch 3', 'did you mean --epochs')])
-def test_options_that_cannot_be(given, words, capsys):
-    assert words in command(capsys, train.main, '--dataset', 'digits', *given.split())
     assert not Path('runs').exists()
 
 
