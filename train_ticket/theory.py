@@ -11,7 +11,7 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'LINES', 'ONE', 'SIGNS', 'WAYS', 'TheoryE
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_points',
            'price_chart']
 
-# %% ../nbs/20_theory.ipynb #84867997
+# %% ../nbs/20_theory.ipynb #30fb4993
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -31,11 +31,11 @@ from .loop import BareEngine, Callback, LoopOptions, Run, train
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/20_theory.ipynb #0fddc275
+# %% ../nbs/20_theory.ipynb #e367d1f8
 class TheoryError(UserError):
     "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/20_theory.ipynb #ff118f92
+# %% ../nbs/20_theory.ipynb #28774275
 DRAWS = 13   # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -49,7 +49,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/20_theory.ipynb #4c381f74
+# %% ../nbs/20_theory.ipynb #14fd0063
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place tells whether candidate i is in it
@@ -59,7 +59,7 @@ def subset_sums(
         sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/20_theory.ipynb #374f0ded
+# %% ../nbs/20_theory.ipynb #afd69611
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up; the others' are sorted
     def cost(left): return 2**(count - left)*(count - left) + 3*targets*2**left*(count - left)
     return min(range(count//2 + 1), key=cost)
@@ -67,7 +67,7 @@ def _split(count: int, targets: int) -> int: # candidates whose sums are looked 
 def _bits(places: Tensor, count: int) -> Tensor: # int64 [...] → bool [..., count]
     return (places[..., None] >> torch.arange(count, device=places.device) & 1).bool()
 
-# %% ../nbs/20_theory.ipynb #98702537
+# %% ../nbs/20_theory.ipynb #86829b60
 def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [G, T], [G, n] → bool [G, T, n]
     count = candidates.shape[1]
     high, (low, order) = subset_sums(candidates[:, :left]), subset_sums(candidates[:, left:]).sort(-1)
@@ -81,7 +81,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/20_theory.ipynb #ed8378e6
+# %% ../nbs/20_theory.ipynb #3b24dbda
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -91,18 +91,18 @@ def misses(
     sums = torch.einsum('gtn,gn->gt', kept.double(), candidates.double())
     return (sums - targets.double()).abs()
 
-# %% ../nbs/20_theory.ipynb #0125d932
+# %% ../nbs/20_theory.ipynb #8f296012
 def _none(*shape, device=None): # a mask that keeps nothing
     return torch.zeros(*shape, dtype=torch.bool, device=device)
 
-# %% ../nbs/20_theory.ipynb #b4121e13
+# %% ../nbs/20_theory.ipynb #aa0f51fa
 MOST = 26   # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def _check_count(count):
     if 1 <= count <= MOST: return
     raise TheoryError(f'an exact search takes 1 to {MOST} candidates, not {count}: use method="greedy"')
 
-# %% ../nbs/20_theory.ipynb #361d3942
+# %% ../nbs/20_theory.ipynb #b17d0ddd
 def nearest_subset(
     targets: Tensor, # [G, T], in G groups
     candidates: Tensor, # [G, n], shared by the targets of a group
@@ -119,7 +119,7 @@ def nearest_subset(
         kept[g:g + many, t:t + few] = _meet(part, candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/20_theory.ipynb #35c768d0
+# %% ../nbs/20_theory.ipynb #68ae746d
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int64 [P, 2]; what is left
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -127,7 +127,7 @@ def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int
     left, which = (rest[:, None] - pairs).abs().min(-1)
     return torch.stack([first[which], second[which]], 1), left
 
-# %% ../nbs/20_theory.ipynb #7c3fa810
+# %% ../nbs/20_theory.ipynb #bcf00e62
 def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept [P, n]; what is missing
     rest, kept = targets.clone(), _none(*c.shape, device=c.device)
     for column in c.abs().argsort(-1, descending=True).T[..., None].unbind():
@@ -137,7 +137,7 @@ def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept 
         rest -= value*take
     return kept, rest
 
-# %% ../nbs/20_theory.ipynb #04269dc1
+# %% ../nbs/20_theory.ipynb #0412e2e6
 def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [P, n] → bool [P, n]
     kept, rest = _largest_first(targets, c)
     todo = torch.arange(len(c), device=c.device)
@@ -152,7 +152,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/20_theory.ipynb #806c4d44
+# %% ../nbs/20_theory.ipynb #9344cc71
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -167,7 +167,7 @@ def greedy_subset(
     found = [_greedy(t.double().flatten(), spread(c), rounds) for t, c in parts]
     return torch.cat(found).view(groups, each, count)
 
-# %% ../nbs/20_theory.ipynb #b641e9bd
+# %% ../nbs/20_theory.ipynb #54242898
 def _arrows(ax, values): # numbers laid end to end from 0, positive ones in blue, negative ones in red
     at = 0.
     for level, value in enumerate(values):
@@ -182,7 +182,7 @@ def _crowd(ax, sums): # all sums as points, scattered vertically so that one see
     heights = -1.8 + .5*np.linspace(-1, 1, 97)[np.arange(len(sums))*37 % 97]
     ax.scatter(sums, heights, s=1, alpha=.15, color='C2', linewidths=0, label=f'all {len(sums):,} sums')
 
-# %% ../nbs/20_theory.ipynb #ddf58e99
+# %% ../nbs/20_theory.ipynb #ff4629e0
 def number_line(
     ax, # matplotlib's
     target: float,
@@ -202,7 +202,7 @@ def number_line(
     ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #81ab4114
+# %% ../nbs/20_theory.ipynb #daa89d06
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -212,10 +212,10 @@ def nearest_one(
     gaps = torch.cat([gaps, targets.double().abs()[:, :, None]], -1)
     return F.one_hot(gaps.argmin(-1), gaps.shape[-1])[..., :-1].bool()
 
-# %% ../nbs/20_theory.ipynb #0ba327a2
+# %% ../nbs/20_theory.ipynb #2b2a586d
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/20_theory.ipynb #74dba8f5
+# %% ../nbs/20_theory.ipynb #58c547f2
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -231,7 +231,7 @@ def halvings(
     slope, intercept = np.polyfit(counts, logs.mean(1), 1)
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/20_theory.ipynb #b95c9ecb
+# %% ../nbs/20_theory.ipynb #f246f5cf
 LINES = dict(exact='nearest subset: median', greedy='greedy: median', one='nearest one (Malach): median')
 
 def _law_line(ax, rows, colour): # the rows of one method
@@ -243,7 +243,7 @@ def _law_line(ax, rows, colour): # the rows of one method
     if bounded:
         ax.plot(*zip(*bounded), 'k--', lw=1.2, label='proved: the median is below')
 
-# %% ../nbs/20_theory.ipynb #f5d3dc07
+# %% ../nbs/20_theory.ipynb #8defaadd
 def law_chart(
     ax, # matplotlib's
     rows, # dicts of n, method, median, q10, q90 (errors) and bound (of the median; may be missing)
@@ -260,7 +260,7 @@ def law_chart(
     ax.legend(fontsize=8, loc='lower left')
     return ax
 
-# %% ../nbs/20_theory.ipynb #8eec5a04
+# %% ../nbs/20_theory.ipynb #c1a5fc26
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -271,14 +271,14 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/20_theory.ipynb #0d4d888a
+# %% ../nbs/20_theory.ipynb #3d5175e2
 def _chances(count: int, tolerance: float, target: float) -> tuple: # p and h of the proposition, for 0…count
     eps, z, most = Fraction(tolerance), Fraction(target), range(1, count + 1)
     p = [float(irwin_hall(m, z + eps)[1] - irwin_hall(m, z - eps)[1]) for m in most]
     h = [min(1., float(2*eps*irwin_hall(m, Fraction(0))[0])) for m in most]
     return [float(abs(z) <= eps), *p], [1., *h]
 
-# %% ../nbs/20_theory.ipynb #3d94a40f
+# %% ../nbs/20_theory.ipynb #49ee2e8a
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -295,7 +295,7 @@ def second_moment_bound(
                 second += pairs*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/20_theory.ipynb #57d8245f
+# %% ../nbs/20_theory.ipynb #71ec6309
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
@@ -304,7 +304,7 @@ def success_bound(count: int, tolerance: float, target: float) -> float: # as `s
         fails.append(min(whole, *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/20_theory.ipynb #f1ca80f0
+# %% ../nbs/20_theory.ipynb #5a3c520a
 def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     marker, line, name = dict(exact=('o', '--', 'subset'), one=('x', ':', 'one'))[rows[0]['method']]
     n, targets = np.array([[row['n'], row['targets']] for row in rows]).T
@@ -313,7 +313,7 @@ def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     ax.errorbar(n, share, spread, fmt=marker, ms=4, color=colour, label=label)
     ax.plot(n, [row['bound'] for row in rows], line, color=colour, lw=1.2)
 
-# %% ../nbs/20_theory.ipynb #ea36bc9e
+# %% ../nbs/20_theory.ipynb #6dbfeb11
 def success_chart(
     ax, # matplotlib's
     rows, # dicts of n, tolerance, method, successes, targets, bound
@@ -328,7 +328,7 @@ def success_chart(
     ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/20_theory.ipynb #bbcf914c
+# %% ../nbs/20_theory.ipynb #52a525e2
 ONE = STEP_STD['uniform']/255   # the standard deviation at which `prng`'s uniform weights span −1 to 1
 
 def match(
@@ -340,7 +340,7 @@ def match(
     columns = [linear_sum_assignment(sign*group, maximize=True)[1] for sign, group in zip(signs, groups)]
     return torch.cat([torch.from_numpy(each) for each in columns])
 
-# %% ../nbs/20_theory.ipynb #a12fbb82
+# %% ../nbs/20_theory.ipynb #d81342a4
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -358,7 +358,7 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/20_theory.ipynb #f7201a6a
+# %% ../nbs/20_theory.ipynb #28d51719
 @dataclass(frozen=True)
 class Search:
     "How the subsets are looked for."
@@ -374,7 +374,7 @@ class Search:
         if self.tolerance is not None and not self.tolerance > 0:
             raise TheoryError(f'tolerance must be above 0, not {self.tolerance}')
 
-# %% ../nbs/20_theory.ipynb #93825bae
+# %% ../nbs/20_theory.ipynb #cd098f02
 def _check_range(targets, candidates, search): # raises where a target can't be reached at all
     low, high = candidates.clamp(max=0).sum(1), candidates.clamp(min=0).sum(1)
     over = torch.maximum(targets - high, low - targets)
@@ -384,7 +384,7 @@ def _check_range(targets, candidates, search): # raises where a target can't be 
                       f'{low[worst]:.4g} … {high[worst]:.4g}; use more candidates, a larger reach, '
                       'or a target with smaller weights')
 
-# %% ../nbs/20_theory.ipynb #62c7a91b
+# %% ../nbs/20_theory.ipynb #7901c3a0
 def _searched(targets, candidates, method, most): # by one method, among the candidates that aren't dead
     if not len(targets): return candidates != 0
     alive = int((candidates != 0).sum(1).max())
@@ -393,7 +393,7 @@ def _searched(targets, candidates, method, most): # by one method, among the can
     found = METHODS[method](targets[:, None], candidates.gather(1, live))[:, 0]
     return torch.zeros_like(candidates, dtype=torch.bool).scatter_(1, live, found) & (candidates != 0)
 
-# %% ../nbs/20_theory.ipynb #0b5494bd
+# %% ../nbs/20_theory.ipynb #2dff49cf
 def _missed(targets, candidates, kept): # float64 [P]
     return ((candidates*kept).sum(1) - targets).abs()
 
@@ -403,7 +403,7 @@ def _check_met(missed, count, search): # raises where the tolerance isn't met
                       f'{len(missed)} {search.where}s are missed, by up to {missed.max():.2g}; '
                       'use more candidates or a larger tolerance')
 
-# %% ../nbs/20_theory.ipynb #628cc08f
+# %% ../nbs/20_theory.ipynb #ef0aabd0
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
@@ -421,7 +421,7 @@ def choose_subsets(
     _check_met(_missed(targets, candidates, kept), candidates.shape[1], search)
     return kept.cpu()
 
-# %% ../nbs/20_theory.ipynb #f26b5d53
+# %% ../nbs/20_theory.ipynb #2a1eddd7
 def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n] and neurons [halves, in, n]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     first = torch.arange(halves*count).view(halves, count, 1)*fan_in
@@ -432,7 +432,7 @@ def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n]
     outgoing = m2.double()[:, neurons.flatten()].view(out, halves, fan_in, count).transpose(0, 1)
     return outgoing*(sign*gain)[:, None], neurons
 
-# %% ../nbs/20_theory.ipynb #f8619ef6
+# %% ../nbs/20_theory.ipynb #7795a91c
 def layer_by_inputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, m2: Tensor, # random, [halves·count·in, in] and [out, halves·count·in]
@@ -449,7 +449,7 @@ def layer_by_inputs(
     mask1[neurons, torch.arange(m1.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/20_theory.ipynb #98284f66
+# %% ../nbs/20_theory.ipynb #61addd6d
 def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, count]
     out = len(m2)
     owner = match(m2.T, [(-1)**group for group in range(count)])
@@ -457,7 +457,7 @@ def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, 
     gain = m2.double().gather(1, neurons)
     return (m1.double().clamp(min=0)[neurons]*gain[..., None]).transpose(1, 2), neurons
 
-# %% ../nbs/20_theory.ipynb #54f066b9
+# %% ../nbs/20_theory.ipynb #24dfca05
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -474,7 +474,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/20_theory.ipynb #6deff055
+# %% ../nbs/20_theory.ipynb #a17ae297
 def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if target.ndim != 2 or not torch.isfinite(target).all():
         raise TheoryError(f'the {where}s must be a matrix of finite numbers')
@@ -483,7 +483,7 @@ def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if layout == 'outputs' and halves == 2:
         raise TheoryError('the layout by outputs is for inputs that are never negative: use layout="inputs"')
 
-# %% ../nbs/20_theory.ipynb #3cee82d8
+# %% ../nbs/20_theory.ipynb #e2c1560f
 def _cheaper(target, halves) -> str: # the layout with fewer random weights
     out, fan_in = target.shape
     return 'outputs' if halves == 1 and 2*out < fan_in else 'inputs'
@@ -496,7 +496,7 @@ def _random_pair(target, seed, index, groups, layout, reach): # groups: neurons 
     made = [weights(seed, index + i, shapes[i], 'uniform', scales[i]) for i in (0, 1)]
     return map(torch.from_numpy, made), scales
 
-# %% ../nbs/20_theory.ipynb #eb4c266a
+# %% ../nbs/20_theory.ipynb #647a7651
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -517,7 +517,7 @@ def construct_layer(
     masks, made = how[0](target, m1, m2, *how[1:], search)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/20_theory.ipynb #5629c9c3
+# %% ../nbs/20_theory.ipynb #b9096968
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
@@ -525,7 +525,7 @@ def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     ax.grid(False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #8e12f2b0
+# %% ../nbs/20_theory.ipynb #19313223
 def _not_covered(what: str): raise TheoryError(f'{what}, which the construction does not cover')
 
 def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, …, Linear without biases
@@ -539,7 +539,7 @@ def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, 
     if len(steps) % 2 == 0:
         _not_covered('the network ends in a ReLU')
 
-# %% ../nbs/20_theory.ipynb #c93026f2
+# %% ../nbs/20_theory.ipynb #f698f4c5
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -553,7 +553,7 @@ def target_layers(
     _check_target(steps)
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/20_theory.ipynb #e48e9ce6
+# %% ../nbs/20_theory.ipynb #eb299aa8
 def tower(
     *sizes: int, # Inputs, hidden widths, outputs
 ) -> nn.Sequential:
@@ -562,7 +562,7 @@ def tower(
     steps = [step for a, b in pairs for step in (nn.Linear(a, b, bias=False), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *steps[:-1])
 
-# %% ../nbs/20_theory.ipynb #9f178418
+# %% ../nbs/20_theory.ipynb #4f279c5a
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -577,7 +577,7 @@ class Construction:
     @property
     def kept(self) -> int: return sum(block.kept for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #74d3bdb6
+# %% ../nbs/20_theory.ipynb #d9b9a1e4
 @patch(as_prop=True)
 def price(self: Construction) -> float: # random weights per target weight
     return self.random/self.weights
@@ -586,7 +586,7 @@ def price(self: Construction) -> float: # random weights per target weight
 def error(self: Construction) -> float: # the largest
     return max(block.error.max().item() for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #eb31b4c7
+# %% ../nbs/20_theory.ipynb #cd64afb5
 @patch(as_prop=True)
 def mean_error(self: Construction) -> float:
     return sum(block.error.mean(0).sum().item() for block in self.blocks)/self.weights
@@ -601,7 +601,7 @@ def __str__(self: Construction):
     return (f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), '
             f'{self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}')
 
-# %% ../nbs/20_theory.ipynb #6e12592e
+# %% ../nbs/20_theory.ipynb #96e161ee
 def construct(
     model: nn.Module, # The target, a `tower`
     seed: int, # Of the random network
@@ -620,7 +620,7 @@ def construct(
         blocks.append(construct_layer(target, seed, 2*place, count, search, halves, reach=reach))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #18786e39
+# %% ../nbs/20_theory.ipynb #40b741ab
 def _norm(matrix: Tensor) -> float: return torch.linalg.matrix_norm(matrix.double(), 2).item()
 def _wide(halves: Tensor) -> Tensor: return torch.cat(list(halves), 1) # [halves, out, in] → [out, halves·in]
 
@@ -630,7 +630,7 @@ def _norms(block: Block, tolerance: float): # spectral norms of error and made m
     largest = tolerance*math.sqrt(gap.numel())
     return largest, _norm(block.target) + largest
 
-# %% ../nbs/20_theory.ipynb #4e0eab25
+# %% ../nbs/20_theory.ipynb #09842cad
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this alone; None: take the norms themselves
@@ -643,7 +643,7 @@ def output_bound(
         before *= _norm(block.target)
     return total
 
-# %% ../nbs/20_theory.ipynb #46509951
+# %% ../nbs/20_theory.ipynb #bdc83def
 def _layers(construction: Construction) -> tuple: # of the ticket, without hashes; name → mask
     blocks = construction.blocks
     pairs = [(mask, scale) for block in blocks for mask, scale in zip(block.masks, block.scales)]
@@ -651,13 +651,13 @@ def _layers(construction: Construction) -> tuple: # of the ticket, without hashe
               for i, (mask, scale) in enumerate(pairs)]
     return layers, {layer.name: mask for layer, (mask, _) in zip(layers, pairs)}
 
-# %% ../nbs/20_theory.ipynb #8a665e1f
+# %% ../nbs/20_theory.ipynb #85b40e63
 def _check_inputs(in_shape, inputs): # raises where the images don't fit
     if math.prod(in_shape) == inputs: return
     shape = '×'.join(map(str, in_shape))
     raise TheoryError(f'images of {shape} are not the {inputs} inputs of this network: give its in_shape')
 
-# %% ../nbs/20_theory.ipynb #eeee18c4
+# %% ../nbs/20_theory.ipynb #d8cac510
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Of an image
@@ -677,7 +677,7 @@ def as_ticket(
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/20_theory.ipynb #de7eac2b
+# %% ../nbs/20_theory.ipynb #1ee2a7fe
 class TargetTraining(Callback):
     "A schedule of its own, weights within an interval, and the best epoch's weights."
     def __init__(self, optimizer, steps: int, interval: tuple, stop_at: float = None):
@@ -695,7 +695,7 @@ class TargetTraining(Callback):
             self.best = {name: p.clone() for name, p in run.model.state_dict().items()}
         run.done = bool(self.stop_at) and run.state.best >= self.stop_at
 
-# %% ../nbs/20_theory.ipynb #e27a061e
+# %% ../nbs/20_theory.ipynb #6a31a81c
 def grey(dataset: Dataset) -> Dataset:
     "A data set whose pixels stay 0…1."
     return replace(dataset, mean=(0.,)*len(dataset.mean), std=(1.,)*len(dataset.std))
@@ -706,15 +706,15 @@ def grey_loaders(dataset: Dataset, batch_size: int, seed: int) -> dict: # split 
     return {split: make_loader(grey(dataset), split, size, backend='resident', seed=seed)
             for split, size in sizes.items()}
 
-# %% ../nbs/20_theory.ipynb #a1969dde
+# %% ../nbs/20_theory.ipynb #0ead26b9
 def _facts(model, run, test) -> dict: # what is recorded of a target besides its settings
     values = torch.cat([p.detach().flatten() for p in model.parameters()])
     return dict(epoch=run.state.best_epoch, validation_accuracy=run.state.best,
                 test_accuracy=accuracy(model, test)['accuracy'], smallest=values.min().item(),
                 largest=values.max().item(), seconds=run.state.seconds)
 
-# %% ../nbs/20_theory.ipynb #6d93f40f
-def _trained(model, loaders: dict, seed, epochs, lr, interval, stop_at) -> Run: # the model ends as its best epoch
+# %% ../nbs/20_theory.ipynb #e0ffb898
+def _trained(model, loaders: dict, seed, epochs, lr, interval, stop_at) -> Run: # leaves the best model
     engine = BareEngine(model, torch.optim.AdamW(model.parameters(), lr))
     extra = TargetTraining(engine.optimizer, epochs*len(loaders['train']), interval, stop_at)
     options = LoopOptions(epochs, label_smoothing=0.)
@@ -722,7 +722,7 @@ def _trained(model, loaders: dict, seed, epochs, lr, interval, stop_at) -> Run: 
     model.load_state_dict(extra.best)
     return run
 
-# %% ../nbs/20_theory.ipynb #1d232767
+# %% ../nbs/20_theory.ipynb #929ce7a6
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, seed: int = 0, epochs: int = 10, lr: float = 2e-3, batch_size: int = 128,
@@ -737,7 +737,7 @@ def train_target(
     about = dict(sizes=sizes, seed=seed, epochs=epochs, lr=lr, batch_size=batch_size)
     return model.eval(), about | _facts(model, run, loaders['test'])
 
-# %% ../nbs/20_theory.ipynb #a08ddbb1
+# %% ../nbs/20_theory.ipynb #00eb5e42
 def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     "Rows of ±1 [rows, columns] for roles that want some columns at +1, and what `fits` [rows, roles] holds."
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
@@ -746,7 +746,7 @@ def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
-# %% ../nbs/20_theory.ipynb #ddd5a7da
+# %% ../nbs/20_theory.ipynb #c06af3f5
 @dataclass
 class _Chain:
     "The random layers of a binary expansion, as they are built up."
@@ -763,7 +763,7 @@ class _Chain:
         raise TheoryError('no rows of the random layer have the signs that the binary expansion needs; '
                           'take another seed')
 
-# %% ../nbs/20_theory.ipynb #b60cd483
+# %% ../nbs/20_theory.ipynb #d5f63ba3
 @patch
 def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     mask = np.zeros(shape, bool)
@@ -772,7 +772,7 @@ def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     self.masks.append(mask)
     return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/20_theory.ipynb #29deb936
+# %% ../nbs/20_theory.ipynb #ce45c82c
 SIGNS = 1, -1
 
 def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: Search):
@@ -788,19 +788,19 @@ def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: 
     chain.masks.append(kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy())
     return {plane: row for row, plane in enumerate(planes)}, (candidates*kept).sum(-1)[None]*step
 
-# %% ../nbs/20_theory.ipynb #160ee595
+# %% ../nbs/20_theory.ipynb #56542f04
 def _signs_at_the_end(seed: int, out: int, roles: dict): # which rows have the sign that each role needs there
     def fits(number, wide): # number of the last layer; bool [rows, roles]
         last = weights(seed, number, (out, wide), 'signed')
         return np.stack([last[i]*s > 0 for _, s, i, *_ in roles], 1)
     return fits
 
-# %% ../nbs/20_theory.ipynb #79559538
+# %% ../nbs/20_theory.ipynb #9be15a21
 def _rows(at: dict, role: tuple, copies: int) -> list: # a role's rows: all copies, one, or none
     if (*role, 0) in at: return [at[(*role, copy)] for copy in range(copies)]
     return [at[role]] if role in at else []
 
-# %% ../nbs/20_theory.ipynb #f3d6681a
+# %% ../nbs/20_theory.ipynb #013b5f3e
 def _doublings(chain: _Chain, at: dict, out: int, bits: int, copies: int) -> dict: # at: place of each plane
     ends = list(product(SIGNS, range(out)))
     def plane(p, s, i): return _rows(at, (p, s, i), copies)
@@ -812,13 +812,13 @@ def _doublings(chain: _Chain, at: dict, out: int, bits: int, copies: int) -> dic
         at = chain.layer(roles, _signs_at_the_end(chain.seed, out, roles) if p == 1 else None)
     return at
 
-# %% ../nbs/20_theory.ipynb #10e66641
+# %% ../nbs/20_theory.ipynb #d585852b
 def _check_binary(bits, copies): # raises a `TheoryError`
     if isinstance(bits, int) and 2 <= bits <= 16 and isinstance(copies, int) and copies >= 1: return
     raise TheoryError('a binary expansion needs 2 to 16 bits and at least one copy, '
                       f'not {bits} and {copies}')
 
-# %% ../nbs/20_theory.ipynb #c9e3a7db
+# %% ../nbs/20_theory.ipynb #7fa01b6a
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
@@ -838,7 +838,7 @@ def construct_binary_layer(
         mask[role[2], row] = True
     return Block(target, made, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/20_theory.ipynb #71cedbdb
+# %% ../nbs/20_theory.ipynb #2997cad8
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
@@ -853,7 +853,7 @@ def construct_binary(
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #8b100c6b
+# %% ../nbs/20_theory.ipynb #60b243ce
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -872,7 +872,7 @@ def sufficient_subset(
         todo = todo[(misses(t, c, kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/20_theory.ipynb #c0682517
+# %% ../nbs/20_theory.ipynb #0942e6ec
 WAYS = {'subset sums': 'C0', '±1, 2 copies': 'C1', '±1, 3 copies': 'C2', 'learned masks': 'C3'}   # colours
 
 def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, test_accuracy, …, one per seed
@@ -883,7 +883,7 @@ def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, te
         high=('test_accuracy', 'max'), n=('test_accuracy', 'size'))
     return points.reset_index().sort_values('price')
 
-# %% ../nbs/20_theory.ipynb #a6952b22
+# %% ../nbs/20_theory.ipynb #e94fe2ee
 def price_chart(
     ax, # matplotlib's
     rows, # dicts of way, setting, price, test_accuracy
