@@ -1,67 +1,190 @@
-"""Measure the ratios that the docs state, each against a baseline in the same run: python scripts/bench.py [--repeats 7]
+"""Measure the ratios that the docs state, each against a baseline in the same run: python scripts/bench.py
 
-Appends one line to results/bench.jsonl. Variants take turns, so that what else the machine does falls on all of them alike.
+Adds a line to results/bench.jsonl. Variants take turns, so that whatever else the machine does
+falls on all of them alike.
 """
-import argparse, json, statistics, sys, time
-from dataclasses import replace
+import argparse, json, os, resource, statistics, subprocess, sys, time
 from datetime import datetime, timezone
+from functools import partial
+from itertools import islice, product
 from pathlib import Path
+
+os.environ.setdefault('TQDM_DISABLE', '1')
 import torch
-from train_ticket.optim import LearningRate, make_optimizer
-from train_ticket.train import Config, check_config, distributed, hardware, make_engine, make_loaders, prepare, train_epoch, versions
+from train_ticket.config import configure
+from train_ticket.core import append_record, hardware, keep_large_blocks, versions
+from train_ticket.engine import distributed
+from train_ticket.loop import BareEngine, Callback, Run, train_epoch
+from train_ticket.optim import make_optimizer
+from train_ticket.train import make_loaders, make_run, parameter_groups, prepare
+
+RECORDS = Path(__file__).resolve().parent.parent/'results/bench.jsonl'
+FLAGS = 'avx', 'avx2', 'fma', 'avx512f', 'avx512bw', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'sve', 'asimd'
 
 
-class Bare:
-    "The interface of DeepSpeed's engine, in bare PyTorch: the baseline."
-    def __init__(self, model, config): self.module, self.optimizer = model, make_optimizer(config.optimizer, model.parameters(), config.lr)
-    def __call__(self, x): return self.module(x)
-    def train(self): self.module.train()
-    def backward(self, loss): loss.backward()
-    def step(self): self.optimizer.step(); self.optimizer.zero_grad()
+def instructions() -> dict: # of the processor, and those that PyTorch uses
+    info = Path('/proc/cpuinfo')
+    words = set(info.read_text().lower().split()) if info.exists() else ()
+    used = torch.backends.cpu.get_cpu_capability()
+    return dict(flags=[flag for flag in FLAGS if flag in words], torch=used)
 
 
-def variants(config, deepspeed):
-    "name → a function that trains for one epoch."
+def bare_run(config) -> Run:
+    "A run of a configuration without DeepSpeed."
+    job, options = prepare(config), config.optimizer
+    optimizer = make_optimizer(options.optimizer, parameter_groups(job.model, options), options.lr,
+                               options.weight_decay)
+    loaders = make_loaders(config, job.dataset)
+    return Run(BareEngine(job.model, optimizer), loaders.train, rate=partial(config.rate, peak=options.lr),
+               options=config.loop)
+
+
+def in_the_middle(run: Run) -> Run:
+    "The same run, all of whose steps are as in the middle of training, where the mask is hard."
+    run.progress_at = lambda epoch, step: .5
+    return run
+
+
+# a step: gated against dense, DeepSpeed against bare PyTorch, DALI against the resident loader
+
+ENGINES = ('bare', 'resident'), ('deepspeed', 'resident'), ('deepspeed', 'dali')
+RATIOS = {'deepspeed / bare, gated': ('gated deepspeed resident', 'gated bare resident'),
+          'deepspeed / bare, dense': ('dense deepspeed resident', 'dense bare resident'),
+          'gated / dense, bare': ('gated bare resident', 'dense bare resident'),
+          'gated / dense, deepspeed': ('gated deepspeed resident', 'dense deepspeed resident'),
+          'deepspeed + dali / bare + resident, gated': ('gated deepspeed dali', 'gated bare resident')}
+
+
+def variants(args, ranks) -> dict: # name → run
     made = {}
-    for gate in 'sigmoid', 'none':
-        for engine in 'bare', 'deepspeed':
-            for loader in ('resident', 'dali') if engine == 'deepspeed' else ('resident',):
-                own = check_config(replace(config, gate=gate, loader=loader, lr=None))
-                parts = prepare(own)
-                fed = make_loaders(own, parts.dataset, 0, 1).train
-                run = Bare(parts.model, own) if engine == 'bare' else make_engine(deepspeed, parts.model, own, 1)
-                made[f'{"gated" if parts.gate else "dense"} {engine} {loader}'] = lambda run=run, parts=parts, own=own, fed=fed: train_epoch(
-                    run, parts.gate, LearningRate(own.lr), fed, lambda step: .5, own.label_smoothing)
+    for gate, (engine, loader) in product(('sigmoid', 'none'), ENGINES):
+        config = configure(arch=args.arch, dataset=args.dataset, batch_size=256, gate=gate, loader=loader)
+        run = bare_run(config) if engine == 'bare' else make_run(prepare(config), ranks)
+        made[f'{"gated" if config.gate else "dense"} {engine} {loader}'] = in_the_middle(run)
     return made
+
+
+def epoch_seconds(run: Run) -> float:
+    begun = time.perf_counter()
+    train_epoch(run)
+    run.state.next_epoch()
+    return time.perf_counter() - begun
+
+
+def steps(args) -> dict:
+    "Epochs of each variant, in turns."
+    keep_large_blocks()
+    config = configure()
+    with distributed(config.engine.device, config.engine.timeout) as ranks:
+        runs = variants(args, ranks)
+        seconds = {name: [] for name in runs}
+        for turn, (name, run) in product(range(args.repeats + 1), runs.items()):
+            took = epoch_seconds(run)
+            if turn:   # the first warms up
+                seconds[name].append(took)
+    for name, times in seconds.items():
+        print(f'{name:28} {spread(times)} s per epoch')
+    ratios = {name: [a/b for a, b in zip(seconds[over], seconds[under])]
+              for name, (over, under) in RATIOS.items()}
+    medians = {name: statistics.median(seconds[over])/statistics.median(seconds[under])
+               for name, (over, under) in RATIOS.items()}
+    for name, ratio in ratios.items():
+        print(f'{name:44} {spread(ratio)}')
+    return dict(arch=args.arch, dataset=args.dataset, batch_size=256, seconds_an_epoch=seconds, ratios=ratios,
+                ratios_of_medians=medians)
+
+
+# memory: freed blocks that stay in the process, or go back to the kernel
+
+STEPS = dict(lenet5=80, cnn=20)   # of a measurement
+
+
+class First:
+    "So many batches of a loader."
+    def __init__(self, loader, count: int):
+        self.loader, self.count = loader, count
+    def __len__(self): return self.count
+    def __iter__(self): return islice(iter(self.loader), self.count)
+    def set_epoch(self, epoch): return self.loader.set_epoch(epoch)
+
+
+class Watch(Callback):
+    "The time and the page faults of each step."
+    def __init__(self):
+        self.seen = []
+    def after_step(self, run):
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        self.seen.append((time.perf_counter(), faults))
+
+
+def one_process(arch: str, keep: bool, count: int, threads: int) -> dict: # the child's measurement
+    torch.set_num_threads(threads)
+    if keep and not keep_large_blocks(): raise SystemExit('this allocator has no such setting')
+    watch = Watch()
+    config = configure(arch=arch, dataset='mnist', batch_size=256, loader='resident', device='cpu')
+    run = in_the_middle(bare_run(config))
+    run.batches, run.callbacks, run.steps = First(run.batches, count), [watch], count
+    train_epoch(run)
+    (begun, before), *_, (ended, after) = watch.seen[count//5:]   # the first fifth warms up
+    measured = count - count//5 - 1
+    return dict(images_per_second=256*measured/(ended - begun), faults_per_step=(after - before)/measured)
+
+
+def memory(args) -> dict:
+    "Each variant in a process of its own, in turns."
+    found = {}
+    for _, (arch, count), keep in product(range(args.repeats), STEPS.items(), (False, True)):
+        command = [sys.executable, __file__, '--child', json.dumps([arch, keep, count, args.threads])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode: raise SystemExit(done.stderr)
+        own = found.setdefault(f'{arch} {"kept" if keep else "given back"}', [])
+        own.append(json.loads(done.stdout.splitlines()[-1]))
+    values = {name: {key: [each[key] for each in own] for key in own[0]} for name, own in found.items()}
+    for name, each in values.items():
+        faults = statistics.median(each['faults_per_step'])
+        rate = spread(each['images_per_second'], 0)
+        print(f'{name:20} {rate} images/s, {faults:,.0f} page faults per step')
+    return dict(batch_size=256, dataset='mnist', steps=STEPS, processes=values, ratios=memory_ratios(values))
+
+
+def memory_ratios(values: dict) -> dict: # name → ratios of images/s, one per turn
+    ratios = {}
+    for arch in 'lenet5', 'cnn':
+        kept, free = (values[f'{arch} {what}']['images_per_second'] for what in ('kept', 'given back'))
+        ratios[f'kept / given back, {arch}'] = [a/b for a, b in zip(kept, free)]
+    for name, ratio in ratios.items():
+        print(f'{name:44} {spread(ratio)}')
+    return ratios
+
+
+# the script
+
+def spread(values, digits=3) -> str:
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f'{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {len(values)})'
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--repeats', type=int, default=7, help='epochs of each variant, after one to warm up (default: 7)')
-    parser.add_argument('--arch', default='lenet300'), parser.add_argument('--dataset', default='auto')
+    parser.add_argument('--repeats', type=int, default=7, help='measurements of each variant (default: 7)')
+    parser.add_argument('--arch', default='lenet300', help='of the steps (default: lenet300)')
+    parser.add_argument('--dataset', default='auto', help='of the steps')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--child', type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    config = check_config(Config(arch=args.arch, dataset=args.dataset, batch_size=256))
-    with distributed(config.device) as (deepspeed, _, _):
-        epochs = variants(config, deepspeed)
-        seconds = {name: [] for name in epochs}
-        for turn in range(args.repeats + 1):
-            for name, epoch in epochs.items():
-                start = time.perf_counter(); epoch()
-                if turn: seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    ratios = {'deepspeed / bare, gated': median['gated deepspeed resident']/median['gated bare resident'],
-              'deepspeed / bare, dense': median['dense deepspeed resident']/median['dense bare resident'],
-              'gated / dense, bare': median['gated bare resident']/median['dense bare resident'],
-              'gated / dense, deepspeed': median['gated deepspeed resident']/median['dense deepspeed resident'],
-              'deepspeed + dali / bare + resident, gated': median['gated deepspeed dali']/median['gated bare resident']}
-    for name, times in seconds.items(): print(f'{name:28} {statistics.median(times):6.2f} s an epoch ({min(times):.2f} to {max(times):.2f}, n = {len(times)})')
-    for name, ratio in ratios.items(): print(f'{name:44} {ratio:.3f}')
-    record = dict(study='bench', command='python scripts/bench.py ' + ' '.join(sys.argv[1:]), arch=args.arch, dataset=args.dataset, batch_size=config.batch_size,
-                  seconds_an_epoch=seconds, ratios_of_medians=ratios, hardware=hardware(config.device), versions=versions(),
-                  finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
-    path = Path(__file__).parent.parent/'results/bench.jsonl'
-    with open(path, 'a') as f: f.write(json.dumps(record) + '\n')
-    print(f'recorded in results/{path.name}')
+    if args.child:
+        print(json.dumps(one_process(*args.child)))
+        return
+    torch.set_num_threads(args.threads)
+    command = ' '.join(['python scripts/bench.py', *sys.argv[1:]])
+    about = dict(study='bench', command=command, load_before=os.getloadavg()[0])
+    found = dict(memory=memory(args)) | steps(args)
+    finished = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    about |= dict(threads=args.threads, hardware=hardware(configure().engine.device), instructions=instructions(),
+                  versions=versions(), finished=finished)
+    append_record(RECORDS, about | found)
+    print(f'recorded in results/{RECORDS.name}')
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

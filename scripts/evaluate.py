@@ -1,4 +1,4 @@
-"Test accuracy of a ticket, without DeepSpeed: python scripts/evaluate.py --ticket runs/quickstart/best.ticket.safetensors"
+"Test accuracy of a ticket, without DeepSpeed: python scripts/evaluate.py --ticket FILE"
 import sys
 from train_ticket.infer import main
 

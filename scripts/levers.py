@@ -1,55 +1,90 @@
-"""One lever at a time on validation accuracy, in a plain PyTorch loop: `python scripts/levers.py "straight=4, weight_decay=.02, seed=1" …` adds to results/levers.jsonl."""
-import json, math, sys, time
-from contextlib import contextmanager, nullcontext
+"""One lever at a time on validation accuracy, on MNIST in plain PyTorch.
+
+`python scripts/levers.py "straight=4, weight_decay=.02, seed=1" …` adds records to results/levers.jsonl.
+A lever is any option of train.py, or one of `run`'s own: dense, logits, betas, ema.
+"""
+import ast, math, sys, time
+from functools import partial
 from pathlib import Path
 import torch
-from torch.nn import functional as F
-from train_ticket.data import Augmentation, load_dataset, make_loader
-from train_ticket.gates import Schedule, SigmoidGate
-from train_ticket.layers import gated_layers, ticketize
-from train_ticket.models import build
-from train_ticket.optim import LearningRate, set_lr
+from train_ticket.config import configure
+from train_ticket.core import append_record
+from train_ticket.loop import BareEngine, Callback, History, Run, evaluate, train
+from train_ticket.masks import masks_of, tensor_place
+from train_ticket.optim import make_optimizer
+from train_ticket.train import make_loaders, parameter_groups, prepare
 
-def accuracy(network, loader):
-    network.eval()
-    with torch.no_grad(): right = sum(int((network(x).argmax(1) == y).sum()) for x, y in loader)
-    return right/len(loader.split.labels)
+RECORDS = Path(__file__).resolve().parent.parent/'results/levers.jsonl'
+COMMON = dict(dataset='mnist', loader='resident', device='cpu', epochs=20, batch_size=256, lr=.05,
+              weight_decay=0.)
 
-@contextmanager
-def averaged(network, mean):
-    "Within it the network has its averaged scores."
-    own = [p.detach().clone() for p in network.parameters()]
-    for p, m in zip(network.parameters(), mean): p.data.copy_(m)
-    yield
-    for p, o in zip(network.parameters(), own): p.data.copy_(o)
 
-def run(arch='lenet300', width=1., epochs=20, lr=.05, straight=math.inf, beta_end=100., label_smoothing=.05, batch_size=256, shift=1, score_std=.01,
-        logits=1., seed=0, betas=(.9, .999), schedule='onecycle', dense=False, weight_decay=0., distribution='signed', keep=None, ramp=.5, ema=0., scope='global', rotate=0.):
-    start, dataset = time.time(), load_dataset('mnist')
-    torch.manual_seed(seed)
-    network, gate = build(arch, width), SigmoidGate(Schedule(1., beta_end), score_std, straight, keep, scope, ramp)
-    if not dense:
-        network = ticketize(network, seed, gate, distribution)
-        list(gated_layers(network).values())[-1].weight.mul_(logits)   # sharper or softer predictions
-    optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=betas, fused=True)
-    train = make_loader(dataset, 'train', batch_size, backend='resident', augmentation=Augmentation(shift=shift, rotate=rotate), seed=seed, device='cpu')
-    validation = make_loader(dataset, 'validation', 1000, backend='resident', device='cpu')
-    mean = [p.detach().clone() for p in network.parameters()]
-    rate, steps, found = LearningRate(lr, schedule), len(train), []
-    for epoch in range(epochs):
-        train.set_epoch(epoch); network.train(); right = total = 0
-        for k, (x, y) in enumerate(train):
-            progress = (epoch*steps + k)/(epochs*steps - 1)
-            gate.step(progress); set_lr(optimizer, rate(progress))
-            out = network(x)
-            optimizer.zero_grad(); F.cross_entropy(out, y, label_smoothing=label_smoothing).backward(); optimizer.step()
-            if ema: torch._foreach_lerp_(mean, [p.detach() for p in network.parameters()], 1 - min(ema, (epoch*steps + k + 1)/(epoch*steps + k + 10)))   # shorter at first
-            right, total = right + (out.argmax(1) == y).sum(), total + len(y)
-        with averaged(network, mean) if ema else nullcontext(): found.append(accuracy(network, validation))
-    return dict(validation_accuracy=found[-1], best_validation_accuracy=max(found), train_accuracy=int(right)/total, seconds=time.time() - start,
-                densities=[round(layer.density(), 3) for layer in gated_layers(network).values()])
+class Averaged(Callback):
+    "Validates with a moving average of the scores instead of the scores themselves."
+    def __init__(self, model, decay: float):
+        self.decay, self.steps = decay, 0
+        self.parameters = [p.detach() for p in model.parameters()]
+        self.mean = [p.clone() for p in self.parameters]
+
+    def after_step(self, run):
+        self.steps += 1
+        decay = min(self.decay, self.steps/(self.steps + 9))   # shorter at first
+        torch._foreach_lerp_(self.mean, self.parameters, 1 - decay)
+
+    def after_epoch(self, run):
+        self.swap()
+        run.record['validation_accuracy'] = evaluate(run.model, run.validation)['accuracy']
+        self.swap()
+
+    def swap(self):
+        for p, mean in zip(self.parameters, self.mean):
+            now = p.clone()
+            p.copy_(mean)
+            mean.copy_(now)
+
+
+def sharpen(model, factor: float):
+    "Multiply the last layer's frozen weights: sharper or softer predictions."
+    module, tensor = tensor_place(model, list(masks_of(model))[-1])
+    module.parametrizations[tensor].original.mul_(factor)
+
+
+def engine_of(job, betas) -> BareEngine:
+    options = job.config.optimizer
+    optimizer = make_optimizer(options.optimizer, parameter_groups(job.model, options), options.lr,
+                               options.weight_decay)
+    for group in optimizer.param_groups:
+        group['betas'] = betas
+    return BareEngine(job.model, optimizer)
+
+
+def run(dense=False, logits=1., betas=(.9, .999), ema=0., **options) -> dict:
+    "Train with these levers; what the record holds."
+    start, gate = time.perf_counter(), dict(gate='none') if dense else dict(straight=math.inf)
+    config = configure(**COMMON | gate | options)
+    job, history = prepare(config), History()
+    if not dense and logits != 1:
+        sharpen(job.model, logits)
+    loaders, callbacks = make_loaders(config, job.dataset), [history]
+    if ema:
+        callbacks.insert(0, Averaged(job.model, ema))
+    rate = partial(config.rate, peak=config.optimizer.lr)
+    train(Run(engine_of(job, betas), loaders.train, loaders.validation, rate, config.loop, callbacks,
+              config.run.seed))
+    found = [record['validation_accuracy'] for record in history.records]
+    last = history.records[-1]
+    return dict(validation_accuracy=found[-1], best_validation_accuracy=max(found),
+                train_accuracy=last['train_accuracy'], seconds=time.perf_counter() - start,
+                densities=[round(density, 3) for density in last['densities'].values()])
+
+
+def parsed(text: str) -> dict: # 'straight=inf, seed=1' → dict(straight=inf, seed=1)
+    "The levers that a text sets: keyword arguments with literal values, or inf."
+    keywords = ast.parse(f'dict({text})', mode='eval').body.keywords
+    value = lambda node: math.inf if getattr(node, 'id', '') == 'inf' else ast.literal_eval(node)
+    return {keyword.arg: value(keyword.value) for keyword in keywords}
+
 
 if __name__ == '__main__':
     for text in sys.argv[1:]:
-        settings = eval(f'dict({text})', dict(inf=math.inf))
-        with open(Path(__file__).resolve().parent.parent/'results/levers.jsonl', 'a') as f: f.write(json.dumps(dict(settings=text) | run(**settings)) + '\n')
+        append_record(RECORDS, dict(settings=text) | run(**parsed(text)))

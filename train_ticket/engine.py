@@ -10,11 +10,11 @@ __all__ = ['OPENMPI', 'LAUNCHERS', 'ConfigError', 'EngineOptions', 'check_engine
            'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints', 'load_checkpoint', 'agreed_tag',
            'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
 
-# %% ../nbs/11_engine.ipynb #5f9e3438
+# %% ../nbs/11_engine.ipynb #4a5f4138
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/11_engine.ipynb #8fec88d1
+# %% ../nbs/11_engine.ipynb #4f4b1083
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -29,11 +29,11 @@ from .core import UserError, atomic_write, option
 from .loop import Callback, LoopOptions, Ranks, Run, State, position
 from .masks import Mask, masks_of
 
-# %% ../nbs/11_engine.ipynb #802cded6
+# %% ../nbs/11_engine.ipynb #c9ceac6c
 class ConfigError(UserError):
     "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/11_engine.ipynb #9d8acca4
+# %% ../nbs/11_engine.ipynb #18ffc58a
 @dataclass(frozen=True)
 class EngineOptions:
     "Options of the DeepSpeed engine."
@@ -46,14 +46,14 @@ class EngineOptions:
     timeout: int = option(60, 'seconds that a rank waits for the others before it gives up')
     def __post_init__(self): return check_engine(self)
 
-# %% ../nbs/11_engine.ipynb #6825d65e
+# %% ../nbs/11_engine.ipynb #249e0584
 def check_engine(options: EngineOptions):
     "A `ConfigError` where an option is out of its range."
     if options.zero not in (None, 0, 1, 2, 3):
         raise ConfigError(f'zero must be 0, 1, 2 or 3, not {options.zero}')
     if not options.timeout > 0: raise ConfigError(f'timeout must be above 0, not {options.timeout}')
 
-# %% ../nbs/11_engine.ipynb #11d211c8
+# %% ../nbs/11_engine.ipynb #5df1d2c9
 def on_this_machine(
     options: EngineOptions,
 ) -> EngineOptions: # with a device and a ZeRO stage
@@ -71,7 +71,7 @@ def on_this_machine(
         try_compiler(device)
     return replace(options, zero=zero, device=device)
 
-# %% ../nbs/11_engine.ipynb #829a9e45
+# %% ../nbs/11_engine.ipynb #f951d440
 def settings_file(options: EngineOptions) -> dict: # empty where none is named
     "The content of the DeepSpeed settings file."
     path = options.deepspeed_config
@@ -81,7 +81,7 @@ def settings_file(options: EngineOptions) -> dict: # empty where none is named
     if isinstance(found, dict): return found
     raise ConfigError(f'deepspeed_config {path}: it must hold a JSON object')
 
-# %% ../nbs/11_engine.ipynb #2d45dd19
+# %% ../nbs/11_engine.ipynb #f194159f
 def try_compiler(device: str):
     "Raise a `ConfigError` where torch.compile can't work."
     try:
@@ -93,7 +93,7 @@ def try_compiler(device: str):
         raise ConfigError(f'compile: PyTorch finds no compiler here that works ({reason}); '
                           "install g++ and Python's headers, or leave compile out") from error
 
-# %% ../nbs/11_engine.ipynb #5a6248ef
+# %% ../nbs/11_engine.ipynb #1c418c7e
 @contextmanager
 def silent_stderr():
     "Keep off the screen what the compilers print that DeepSpeed and PyTorch start."
@@ -107,7 +107,7 @@ def silent_stderr():
         os.dup2(kept, 2)
         os.close(kept)
 
-# %% ../nbs/11_engine.ipynb #114a534c
+# %% ../nbs/11_engine.ipynb #4f720561
 def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, world_size: int) -> dict:
     "The DeepSpeed settings that a run decides."
     parts = world_size*loop.accumulate
@@ -120,7 +120,7 @@ def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, wor
         zero_optimization=dict(stage=options.zero or 0), zero_allow_untested_optimizer=True,
         bf16=dict(enabled=options.precision == 'bf16'), fp16=dict(enabled=options.precision == 'fp16'))
 
-# %% ../nbs/11_engine.ipynb #41a704e2
+# %% ../nbs/11_engine.ipynb #fd798e71
 def deepspeed_settings(
     options: EngineOptions,
     loop: LoopOptions,
@@ -136,14 +136,14 @@ def deepspeed_settings(
             raise ConfigError(f'{source} sets {key} to {value}, the run to {own}: leave it to the run')
     return merged(merged(ours | dict(steps_per_print=None), file), merged(given, stage))
 
-# %% ../nbs/11_engine.ipynb #98f261fe
+# %% ../nbs/11_engine.ipynb #0c18dafd
 def merged(first: dict, second: dict) -> dict:
     "Two nested dicts as one, section by section; the second wins."
     both = {key: merged(first[key], value) for key, value in second.items()
             if isinstance(value, dict) and isinstance(first.get(key), dict)}
     return first | second | both
 
-# %% ../nbs/11_engine.ipynb #eb71763d
+# %% ../nbs/11_engine.ipynb #e5ca8e59
 def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their value, ours)
     "Wherever two nested dicts say different things of the same key."
     for key, value in ours.items():
@@ -154,7 +154,7 @@ def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their va
         elif value != theirs[key]:
             yield f'{prefix}{key}', theirs[key], value
 
-# %% ../nbs/11_engine.ipynb #768bd437
+# %% ../nbs/11_engine.ipynb #8f1f5747
 def overrides(
     items, # Of 'section.key=value'
 ) -> dict: # nested, as DeepSpeed takes it
@@ -172,11 +172,11 @@ def overrides(
         found = merged(found, value)
     return found
 
-# %% ../nbs/11_engine.ipynb #df1403cc
+# %% ../nbs/11_engine.ipynb #56992ae1
 class RanksError(RuntimeError):
     "The ranks have lost each other."
 
-# %% ../nbs/11_engine.ipynb #727b9f0b
+# %% ../nbs/11_engine.ipynb #4b922484
 def import_deepspeed():
     "DeepSpeed, imported quietly and without the compilation."
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
@@ -188,7 +188,7 @@ def import_deepspeed():
     vars(deepspeed.ops).setdefault('__compatible_ops__', {})['deepspeed_shm_comm'] = False
     return deepspeed
 
-# %% ../nbs/11_engine.ipynb #9ffe6fe6
+# %% ../nbs/11_engine.ipynb #0ebade16
 OPENMPI = 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'
 LAUNCHERS = dict(slurm=('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'), openmpi=OPENMPI)
 
@@ -197,7 +197,7 @@ def rank_of_launcher(environment) -> dict: # RANK, LOCAL_RANK and WORLD_SIZE, or
     found = LAUNCHERS.get(environment.get('TRAIN_TICKET_LAUNCHER'), ())
     return dict(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), (environment[name] for name in found)))
 
-# %% ../nbs/11_engine.ipynb #c526cbd9
+# %% ../nbs/11_engine.ipynb #0f87866c
 def single_rank() -> dict:
     "The environment of a process that trains alone."
     with socket.socket() as s:
@@ -205,7 +205,7 @@ def single_rank() -> dict:
         port = s.getsockname()[1]
     return dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
 
-# %% ../nbs/11_engine.ipynb #a7dc07a5
+# %% ../nbs/11_engine.ipynb #2418c7fb
 @contextmanager
 def distributed(
     device: str, # 'cpu' or 'cuda'
@@ -226,7 +226,7 @@ def distributed(
         os.environ.clear()
         os.environ.update(before)
 
-# %% ../nbs/11_engine.ipynb #b3e7a43d
+# %% ../nbs/11_engine.ipynb #3a094da7
 @contextmanager
 def process_group(ranks: Ranks, device: str, timeout: float):
     "Open the process group, and close it where that can be done."
@@ -244,14 +244,14 @@ def process_group(ranks: Ranks, device: str, timeout: float):
         if ours and not lost and deepspeed.comm.is_initialized():
             deepspeed.comm.destroy_process_group()
 
-# %% ../nbs/11_engine.ipynb #9aded391
+# %% ../nbs/11_engine.ipynb #9aaa525f
 def connect(deepspeed, device: str, timeout: float):
     "Find the other ranks: ten minutes for them to appear, `timeout` seconds afterwards."
     backend, patience = ('nccl' if device == 'cuda' else 'gloo'), timedelta(minutes=10)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=patience)
     lose_patience(timeout)
 
-# %% ../nbs/11_engine.ipynb #89ce7ac9
+# %% ../nbs/11_engine.ipynb #fbc3bb44
 def lose_patience(timeout: float):
     "Set the time-out of every process group, DeepSpeed's own among them: it sums gradients in one of these."
     if int(os.environ['WORLD_SIZE']) < 2: return
@@ -259,7 +259,7 @@ def lose_patience(timeout: float):
     for group in list(groups._world.pg_map):
         groups._set_pg_timeout(timedelta(seconds=timeout), group)
 
-# %% ../nbs/11_engine.ipynb #171e23be
+# %% ../nbs/11_engine.ipynb #050a3a40
 @contextmanager
 def contact(ranks: Ranks):
     "Turn what PyTorch raises when ranks can't reach each other into a `RanksError`."
@@ -271,7 +271,7 @@ def contact(ranks: Ranks):
         reason = str(error).split('] ', 1)[-1].split('. ')[0]
         raise RanksError(f'rank {ranks.rank} of {ranks.count} has lost the others: {reason}') from error
 
-# %% ../nbs/11_engine.ipynb #1ca344a5
+# %% ../nbs/11_engine.ipynb #28b4ea87
 def make_engine(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -294,19 +294,19 @@ def make_engine(
     frozen_as_scores(model)
     return engine
 
-# %% ../nbs/11_engine.ipynb #e3c406a8
+# %% ../nbs/11_engine.ipynb #a7aaaa12
 def frozen_as_scores(model: nn.Module):
     "Convert frozen weights to the precision of the scores."
     for chain in model.modules():
         if isinstance(chain, ParametrizationList) and isinstance(chain[0], Mask):
             chain.original = chain.original.to(chain[0].scores.dtype)
 
-# %% ../nbs/11_engine.ipynb #22d3c96a
+# %% ../nbs/11_engine.ipynb #acfbe729
 def gathered(engine): # a context that all ranks enter
     "Within this context every rank has the engine's parameters whole."
     return nullcontext() if engine.zero_optimization_stage() < 3 else held(list(engine.module.parameters()))
 
-# %% ../nbs/11_engine.ipynb #59d1a04d
+# %% ../nbs/11_engine.ipynb #ee38a292
 @contextmanager
 def held(parameters: list):
     "Gather parameters, and keep a forward within the context from letting go of them."
@@ -320,7 +320,7 @@ def held(parameters: list):
             for p in parameters:
                 p.ds_active_sub_modules.discard('held')
 
-# %% ../nbs/11_engine.ipynb #163da933
+# %% ../nbs/11_engine.ipynb #fc0019eb
 def save_checkpoint(
     run: Run,
     folder: Path, # Of the run's checkpoints
@@ -335,7 +335,7 @@ def save_checkpoint(
     atomic_write(folder/'latest', tag)
     remove_checkpoints(folder, keep=tag)
 
-# %% ../nbs/11_engine.ipynb #5ca11277
+# %% ../nbs/11_engine.ipynb #895ccd0e
 @contextmanager
 def disk(path: Path):
     "Turn what PyTorch's own file writer raises where the disk is full into an `OSError` that names the file."
@@ -347,13 +347,13 @@ def disk(path: Path):
         code = getattr(error, 'errno', None) or errno.ENOSPC
         raise OSError(code, os.strerror(code), str(path)) from error
 
-# %% ../nbs/11_engine.ipynb #34891727
+# %% ../nbs/11_engine.ipynb #aeb3a13b
 def checkpoint_tag(folder: Path) -> str | None: # None: there is none
     "The last complete checkpoint."
     latest = folder/'latest'
     return latest.read_text().strip() if latest.is_file() else None
 
-# %% ../nbs/11_engine.ipynb #6b601799
+# %% ../nbs/11_engine.ipynb #9e8fbd1b
 def remove_checkpoints(folder: Path, keep: str | None):
     "Remove all checkpoints but one, and nothing else."
     for old in folder.glob('epoch*'):
@@ -361,7 +361,7 @@ def remove_checkpoints(folder: Path, keep: str | None):
         if ours and old.name != keep and old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/11_engine.ipynb #2443166d
+# %% ../nbs/11_engine.ipynb #9842577a
 def load_checkpoint(run: Run, folder: Path):
     "Go back to the last complete checkpoint; where there is none, to the start. Sets `run.state`."
     tag = agreed_tag(run, folder)
@@ -374,7 +374,7 @@ def load_checkpoint(run: Run, folder: Path):
         (folder/'latest_universal').unlink(missing_ok=True)
     run.state = State(**{name: value for name, value in state.items() if name in asdict(State())})
 
-# %% ../nbs/11_engine.ipynb #e386500e
+# %% ../nbs/11_engine.ipynb #07873743
 def agreed_tag(run: Run, folder: Path) -> str | None:
     "The last complete checkpoint, which all ranks must see."
     tag = checkpoint_tag(folder)
@@ -386,7 +386,7 @@ def agreed_tag(run: Run, folder: Path) -> str | None:
         raise ConfigError(f'the checkpoint {folder/tag} is missing: start the run anew')
     return tag
 
-# %% ../nbs/11_engine.ipynb #8a2cc17f
+# %% ../nbs/11_engine.ipynb #9f553f98
 def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the universal checkpoint
     "Make a checkpoint loadable by any number of ranks, and tell the engine."
     from deepspeed.checkpoint.ds_to_universal import main as convert
@@ -402,7 +402,7 @@ def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the univ
     run.engine._config.load_universal_checkpoint = True
     return target.name
 
-# %% ../nbs/11_engine.ipynb #417d4d3f
+# %% ../nbs/11_engine.ipynb #26720c3f
 def sweep_up(folder: Path):
     "Remove what a kill has left half-written in a run's folder."
     checkpoints = folder/'checkpoints'
@@ -412,13 +412,13 @@ def sweep_up(folder: Path):
         if half.is_file() and re.fullmatch(ours, half.name):
             half.unlink()
 
-# %% ../nbs/11_engine.ipynb #6066d7cd
+# %% ../nbs/11_engine.ipynb #e1027f74
 class Interrupted(KeyboardInterrupt):
     "A run was asked to stop. Where it could save, `state` says at which place."
     def __init__(self, signum: int = signal.SIGINT, state: State = None):
         self.signum, self.state = signum, state
 
-# %% ../nbs/11_engine.ipynb #3c5e17f4
+# %% ../nbs/11_engine.ipynb #207e4585
 class Stop:
     "Within its context SIGINT and SIGTERM are heard; `stop(step)` says whether any rank has heard one."
     every = 8   # steps between agreements of several ranks
@@ -438,7 +438,7 @@ class Stop:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
 
-# %% ../nbs/11_engine.ipynb #6d436b62
+# %% ../nbs/11_engine.ipynb #eb631391
 @patch
 def hear(self: Stop, signum, frame):
     "The handler of signals."
@@ -446,7 +446,7 @@ def hear(self: Stop, signum, frame):
     first, self.heard, self.at = not self.heard, signum, time.monotonic()
     if not (first and self.polling): raise Interrupted(signum)
 
-# %% ../nbs/11_engine.ipynb #34d61f7f
+# %% ../nbs/11_engine.ipynb #1a5ba09a
 @patch
 def __call__(self: Stop, step: int = 0) -> bool:
     "Is the run asked to stop?"
@@ -456,7 +456,7 @@ def __call__(self: Stop, step: int = 0) -> bool:
         self.agree()
     return bool(self.signum)
 
-# %% ../nbs/11_engine.ipynb #f1194f5e
+# %% ../nbs/11_engine.ipynb #e9a8a494
 @patch
 def agree(self: Stop):
     "Exchange with the other ranks what was heard."
@@ -464,7 +464,7 @@ def agree(self: Stop):
     torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
     self.signum = int(heard)
 
-# %% ../nbs/11_engine.ipynb #9511d779
+# %% ../nbs/11_engine.ipynb #595bac15
 class Checkpoints(Callback):
     "Saves after each epoch, every `save_every` steps, and where the run is asked to stop."
     def __init__(self, folder: Path, stop: Stop):

@@ -6,8 +6,8 @@
 __all__ = ['STRIP', 'C_PHILOX', 'C_SIGNS', 'C_LOOKUP', 'C_AVX2', 'C_AVX512_WORDS', 'C_AVX512_SIGNS', 'C_AVX512_LOOKUP',
            'C_WEIGHTS', 'C_POOL', 'C_ITEM', 'C_DRIVE', 'C_SOURCE', 'C_FLAGS', 'CUDA_PHILOX', 'CUDA_INT8', 'CUDA_HALF',
            'CUDA_PACK', 'CUDA_MATVEC', 'CUDA_SMALL_BATCH', 'CUDA_WEIGHTS', 'CUDA_SOURCE', 'mask_stride', 'Generator',
-           'generated_rows', 'cache_folder', 'compile_c', 'c_library', 'compile_cuda', 'CudaKernels', 'cuda_kernels',
-           'backends', 'masked_linear', 'masked_linear_op', 'generate', 'error_bound', 'masked_conv2d']
+           'generated_rows', 'compile_c', 'c_library', 'compile_cuda', 'CudaKernels', 'cuda_kernels', 'backends',
+           'masked_linear', 'masked_linear_op', 'generate', 'error_bound', 'masked_conv2d']
 
 # %% ../nbs/14_kernels.ipynb #deacf361
 from functools import lru_cache
@@ -16,6 +16,7 @@ import ctypes, hashlib, math, os, platform, shlex, shutil, subprocess, tempfile
 import numpy as np
 import torch
 from .coding import pack, unpack
+from .core import atomic_write, cache_folder
 from .prng import PER_BLOCK, STREAMS, random_words, seed_key, steps_of, unit, weights
 
 # %% ../nbs/14_kernels.ipynb #6f4d2cf0
@@ -552,14 +553,6 @@ void tt_weights(int64_t base, int64_t count, int64_t fan_in, uint64_t seed, uint
 # %% ../nbs/14_kernels.ipynb #b92ba4b0
 C_SOURCE = C_PHILOX + C_SIGNS + C_LOOKUP + C_AVX2 + C_AVX512_WORDS + C_AVX512_SIGNS + C_AVX512_LOOKUP + C_WEIGHTS + C_POOL + C_ITEM + C_DRIVE
 
-# %% ../nbs/14_kernels.ipynb #d5898190
-def cache_folder(): # Path; made when missing, readable by its owner only
-    "Where compiled kernels are kept: `TRAIN_TICKET_CACHE`, or `train_ticket` in the user's cache."
-    base = os.environ.get('TRAIN_TICKET_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'train_ticket'
-    folder = Path(base).expanduser()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
-
 # %% ../nbs/14_kernels.ipynb #fb7f42ff
 def compile_c(
     source: str, # C
@@ -572,6 +565,7 @@ def compile_c(
     name = hashlib.sha256('\0'.join([source, *command, platform.machine()]).encode()).hexdigest()[:24]
     library = Path(folder)/f'kernels-{name}.so'
     if library.exists(): return library
+    library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         (Path(scratch)/'kernels.c').write_text(source)
         made = subprocess.run([*command, 'kernels.c', '-o', 'kernels.so'], cwd=scratch, capture_output=True, text=True)
@@ -1118,8 +1112,7 @@ def compile_cuda(
     if cached.exists(): return cached.read_bytes()
     cubin = _compile_nvrtc(CUDA_SOURCE, architecture) or _compile_nvcc(CUDA_SOURCE, architecture)
     if cubin:
-        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file: file.write(cubin)
-        os.replace(file.name, cached)
+        atomic_write(cached, cubin)
     return cubin
 
 # %% ../nbs/14_kernels.ipynb #2e56b490

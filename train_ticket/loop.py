@@ -8,7 +8,7 @@ __all__ = ['SUMS', 'LoopOptions', 'check_loop', 'BareEngine', 'Ranks', 'State', 
            'restore_position', 'evaluate', 'validate', 'mask_statistics', 'beta_of', 'measure', 'judge', 'train',
            'History', 'Patience', 'ProgressBar']
 
-# %% ../nbs/10_loop.ipynb #d8164ca3
+# %% ../nbs/10_loop.ipynb #02c815f2
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from .masks import Masks, fixed_masks, masks_of, soft_masks
 from .optim import set_lr
 from .ticket import accuracy, logits_of
 
-# %% ../nbs/10_loop.ipynb #863c0ff1
+# %% ../nbs/10_loop.ipynb #154f3c6f
 @dataclass(frozen=True)
 class LoopOptions:
     "Options of the epoch loop."
@@ -37,7 +37,7 @@ class LoopOptions:
     save_every: int = option(0, 'steps between checkpoints within an epoch; 0: one at the end of each')
     def __post_init__(self): return check_loop(self)
 
-# %% ../nbs/10_loop.ipynb #0b07f2ab
+# %% ../nbs/10_loop.ipynb #073317f3
 def check_loop(options: LoopOptions):
     "A `UserError` where an option is out of its range."
     for name, least in dict(epochs=1, accumulate=1, patience=0, clip=0, save_every=0).items():
@@ -46,7 +46,7 @@ def check_loop(options: LoopOptions):
     if not 0 <= options.label_smoothing < 1:
         raise UserError(f'label_smoothing must be from 0 to below 1, not {options.label_smoothing}')
 
-# %% ../nbs/10_loop.ipynb #e2769eb1
+# %% ../nbs/10_loop.ipynb #08caa819
 class BareEngine:
     "A network and its optimizer, with those methods of DeepSpeed's engine that the loop calls."
     def __init__(self,
@@ -62,7 +62,7 @@ class BareEngine:
     def backward(self, loss): return (loss/self.accumulate if self.accumulate > 1 else loss).backward()
     def gradient_accumulation_steps(self) -> int: return self.accumulate
 
-# %% ../nbs/10_loop.ipynb #c763079b
+# %% ../nbs/10_loop.ipynb #0c854496
 @patch
 def step(self: BareEngine):
     "Move the parameters, if this was the last batch of a step."
@@ -73,7 +73,7 @@ def step(self: BareEngine):
     self.optimizer.step()
     self.optimizer.zero_grad()
 
-# %% ../nbs/10_loop.ipynb #4fa74271
+# %% ../nbs/10_loop.ipynb #f2f582eb
 @dataclass(frozen=True)
 class Ranks:
     "The processes that train together, as one of them sees them."
@@ -84,7 +84,7 @@ class Ranks:
     def device(self) -> str: return 'cuda' if torch.distributed.get_backend() == 'nccl' else 'cpu'
     def barrier(self): return torch.distributed.barrier() if self.count > 1 else None
 
-# %% ../nbs/10_loop.ipynb #e834873b
+# %% ../nbs/10_loop.ipynb #e04e343c
 @patch
 def gather(self: Ranks, own) -> list: # one entry per rank, in their order
     "What each rank has."
@@ -93,7 +93,7 @@ def gather(self: Ranks, own) -> list: # one entry per rank, in their order
         torch.distributed.all_gather_object(shares, own)
     return shares
 
-# %% ../nbs/10_loop.ipynb #da9fe24b
+# %% ../nbs/10_loop.ipynb #39930f2e
 @patch
 def sums(self: Ranks, values) -> list: # of Python floats
     "Sums of some numbers over all ranks."
@@ -103,7 +103,7 @@ def sums(self: Ranks, values) -> list: # of Python floats
     torch.distributed.all_reduce(sums)
     return sums.tolist()
 
-# %% ../nbs/10_loop.ipynb #46047ef5
+# %% ../nbs/10_loop.ipynb #8c7c18a9
 @dataclass
 class State:
     "Where a run stands."
@@ -119,7 +119,7 @@ class State:
     total: int = 0         # This epoch's images
     within: dict = None    # What a checkpoint within an epoch holds besides, made by `position`
 
-# %% ../nbs/10_loop.ipynb #95e29763
+# %% ../nbs/10_loop.ipynb #7dd4c207
 @patch
 def add(self: State, loss: Tensor, logits: Tensor, labels: Tensor):
     "Count a training batch. Sums are tensors while they grow, so that nothing waits for a GPU."
@@ -127,20 +127,20 @@ def add(self: State, loss: Tensor, logits: Tensor, labels: Tensor):
     self.correct = self.correct + (logits.argmax(1) == labels).sum()
     self.total += len(labels)
 
-# %% ../nbs/10_loop.ipynb #a3c1e3d9
+# %% ../nbs/10_loop.ipynb #08fad5f6
 @patch
 def settle(self: State):
     "Turn the sums into plain numbers."
     self.loss, self.correct = float(self.loss), int(self.correct)
 
-# %% ../nbs/10_loop.ipynb #274b0ceb
+# %% ../nbs/10_loop.ipynb #8ac8b10f
 @patch
 def next_epoch(self: State):
     "Move to the start of the next epoch."
     self.epoch, self.step, self.before, self.within = self.epoch + 1, 0, self.seconds, None
     self.loss, self.correct, self.total = 0., 0, 0
 
-# %% ../nbs/10_loop.ipynb #4144274e
+# %% ../nbs/10_loop.ipynb #aff279f4
 class Callback:
     "What happens besides training. Subclass it, and override the moments that you want."
     def before_training(self, run):
@@ -156,7 +156,7 @@ class Callback:
     def close(self, run):
         "When training ends, by itself or by an error."
 
-# %% ../nbs/10_loop.ipynb #a0f3860c
+# %% ../nbs/10_loop.ipynb #6f8b0170
 class OwnLoader:
     "An iterable of batches as a loader that can go on in the middle of an epoch."
     def __init__(self,
@@ -174,7 +174,7 @@ class OwnLoader:
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
 
-# %% ../nbs/10_loop.ipynb #ad7b3222
+# %% ../nbs/10_loop.ipynb #cc798277
 @patch
 def __iter__(self: OwnLoader):
     now = torch.get_rng_state()
@@ -190,19 +190,19 @@ def __iter__(self: OwnLoader):
         yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
     self.position, self.begun = 0, None
 
-# %% ../nbs/10_loop.ipynb #8fc789d7
+# %% ../nbs/10_loop.ipynb #3c39a387
 @patch
 def state_dict(self: OwnLoader) -> dict:
     "The place within an epoch."
     return dict(epoch=self.epoch, position=self.position, begun=self.begun)
 
-# %% ../nbs/10_loop.ipynb #ddf0fb70
+# %% ../nbs/10_loop.ipynb #c1b9417f
 @patch
 def load_state_dict(self: OwnLoader, state: dict):
     "Go on at this place."
     self.epoch, self.position, self.begun = state['epoch'], state['position'], state['begun']
 
-# %% ../nbs/10_loop.ipynb #9aeade54
+# %% ../nbs/10_loop.ipynb #a96818fc
 @dataclass
 class Run:
     "A training run: what is trained, on what, how, and how far it has come."
@@ -218,7 +218,7 @@ class Run:
     state: State = field(default_factory=State)
     def __post_init__(self): return fill_in(self)
 
-# %% ../nbs/10_loop.ipynb #c8db993e
+# %% ../nbs/10_loop.ipynb #00c03876
 def fill_in(run: Run):
     "What follows from a run's parts, and what the loop will fill in."
     run.record = None     # what was measured after the last epoch
@@ -232,12 +232,12 @@ def fill_in(run: Run):
     if not hasattr(run.batches, 'set_epoch'):
         run.batches = OwnLoader(run.batches, device_of(run.model))
 
-# %% ../nbs/10_loop.ipynb #46d7e11a
+# %% ../nbs/10_loop.ipynb #f809dd38
 def device_of(model: nn.Module) -> torch.device:
     "Where a network's parameters are."
     return next((p.device for p in model.parameters()), torch.device('cpu'))
 
-# %% ../nbs/10_loop.ipynb #a1d35ab5
+# %% ../nbs/10_loop.ipynb #a33489c2
 def dtype_of(model: nn.Module) -> torch.dtype:
     "The type of numbers that a network computes in: that of its first floating-point parameter."
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
@@ -246,20 +246,20 @@ def suited(images: Tensor, dtype: torch.dtype) -> Tensor:
     "Images in the type that a network computes in. Whole numbers, such as tokens, stay."
     return images.to(dtype) if images.is_floating_point() else images
 
-# %% ../nbs/10_loop.ipynb #2cd6132c
+# %% ../nbs/10_loop.ipynb #e0ec1bc1
 @patch
 def progress_at(self: Run, epoch: int, step: int) -> float: # 0…1
     "The progress of a step of an epoch."
     return (epoch*self.steps + step)/max(self.options.epochs*self.steps - 1, 1)
 
-# %% ../nbs/10_loop.ipynb #db07e136
+# %% ../nbs/10_loop.ipynb #1f3bf01b
 @patch
 def tell(self: Run, moment: str):
     "Call this method of all callbacks."
     for callback in self.callbacks:
         getattr(callback, moment)(self)
 
-# %% ../nbs/10_loop.ipynb #bf5fbabc
+# %% ../nbs/10_loop.ipynb #e29123b1
 def train_step(run: Run, images: Tensor, labels: Tensor):
     "Forward, backward and step on one batch."
     engine, state, progress = run.engine, run.state, run.progress_at(run.state.epoch, run.state.step)
@@ -274,7 +274,7 @@ def train_step(run: Run, images: Tensor, labels: Tensor):
     engine.step()
     state.add(loss.detach(), logits.detach(), labels)
 
-# %% ../nbs/10_loop.ipynb #2c79261b
+# %% ../nbs/10_loop.ipynb #77a8179d
 def train_epoch(run: Run):
     "Train to the end of the epoch that `run.state` stands in."
     begin_epoch(run)
@@ -293,7 +293,7 @@ def train_epoch(run: Run):
     state.settle()
     state.seconds = time.perf_counter() - begun
 
-# %% ../nbs/10_loop.ipynb #56338c1b
+# %% ../nbs/10_loop.ipynb #05427cea
 def begin_epoch(run: Run):
     "Set the loader and the random state to where a run stands: at the start of an epoch, or within it."
     run.batches.set_epoch(run.state.epoch)
@@ -301,7 +301,7 @@ def begin_epoch(run: Run):
     if run.state.step:
         restore_position(run)
 
-# %% ../nbs/10_loop.ipynb #2d6a6f79
+# %% ../nbs/10_loop.ipynb #f1da230d
 SUMS = 'loss', 'correct', 'total'
 
 def position(run: Run) -> dict:
@@ -312,7 +312,7 @@ def position(run: Run) -> dict:
         random.append(torch.cuda.get_rng_state())
     return dict(loader=run.batches.state_dict(), shares=run.ranks.gather((sums, random)))
 
-# %% ../nbs/10_loop.ipynb #3737719d
+# %% ../nbs/10_loop.ipynb #92a5324d
 def restore_position(run: Run):
     "Go back to where `position` was taken. With another number of ranks only the random state is lost."
     run.batches.load_state_dict(run.state.within['loader'])
@@ -327,7 +327,7 @@ def restore_position(run: Run):
     for name in SUMS:
         setattr(run.state, name, sums[name])
 
-# %% ../nbs/10_loop.ipynb #c717b5c7
+# %% ../nbs/10_loop.ipynb #440c27dc
 def evaluate(
     model: nn.Module,
     batches, # Of (images, labels): this rank's share
@@ -340,7 +340,7 @@ def evaluate(
     correct, total, loss = ranks.sums((part['correct'], part['total'], part['loss']*part['total']))
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)
 
-# %% ../nbs/10_loop.ipynb #6ca2356e
+# %% ../nbs/10_loop.ipynb #b5a70ecd
 def validate(run: Run) -> dict: # validation_accuracy, validation_loss, validation_soft_accuracy
     "Validate with the hard masks and with the soft ones."
     if run.validation is None: return {}
@@ -351,7 +351,7 @@ def validate(run: Run) -> dict: # validation_accuracy, validation_loss, validati
     return dict(validation_accuracy=hard['accuracy'], validation_loss=hard['loss'],
                 validation_soft_accuracy=soft['accuracy'])
 
-# %% ../nbs/10_loop.ipynb #f719d7db
+# %% ../nbs/10_loop.ipynb #c0edf68e
 @torch.no_grad()
 def mask_statistics(model: nn.Module) -> dict: # density and densities (0…1), discretisation_gap (0…0.5)
     "What an epoch's record says of the masks. A dense network has density 1."
@@ -364,13 +364,13 @@ def mask_statistics(model: nn.Module) -> dict: # density and densities (0…1), 
     density = mean(densities.values()) if masks else 1.
     return dict(density=density, densities=densities, discretisation_gap=mean(gaps))
 
-# %% ../nbs/10_loop.ipynb #6a29ebcd
+# %% ../nbs/10_loop.ipynb #9fa5a618
 def beta_of(run: Run) -> float | None:
     "The gate's β, where it has one."
     beta = run.masks.state.beta if run.masks else None
     return None if beta is None else float(beta)
 
-# %% ../nbs/10_loop.ipynb #979a4675
+# %% ../nbs/10_loop.ipynb #9b624af9
 def measure(run: Run) -> dict: # the epoch's record: what metrics.jsonl gets
     "Add up an epoch over the ranks and validate it."
     state, seconds = run.state, run.state.seconds - run.state.before
@@ -381,7 +381,7 @@ def measure(run: Run) -> dict: # the epoch's record: what metrics.jsonl gets
                 progress=run.progress_at(state.epoch, run.steps - 1), seconds=seconds,
                 images_per_second=total/seconds)
 
-# %% ../nbs/10_loop.ipynb #fdb50120
+# %% ../nbs/10_loop.ipynb #4bbe5c49
 def judge(run: Run):
     "Is this the best epoch so far? Sets `run.improved`."
     state, accuracy = run.state, run.record.get('validation_accuracy', 0.)
@@ -390,7 +390,7 @@ def judge(run: Run):
     if run.improved:
         state.best, state.best_epoch = accuracy, state.epoch + 1
 
-# %% ../nbs/10_loop.ipynb #29e619a8
+# %% ../nbs/10_loop.ipynb #3a3121d5
 def train(
     run: Run,
 ) -> Run: # the same one
@@ -415,14 +415,14 @@ def train(
         run.tell('close')
     return run
 
-# %% ../nbs/10_loop.ipynb #cca4c19b
+# %% ../nbs/10_loop.ipynb #921f7926
 class History(Callback):
     "Keeps the records of all epochs."
     def __init__(self):
         self.records = []
     def after_epoch(self, run): return self.records.append(dict(run.record))
 
-# %% ../nbs/10_loop.ipynb #24f5cc73
+# %% ../nbs/10_loop.ipynb #d32c83ec
 class Patience(Callback):
     "Ends a run whose validation accuracy has not risen for so many epochs."
     def __init__(self, epochs: int):
@@ -430,7 +430,7 @@ class Patience(Callback):
     def before_epoch(self, run):
         run.done = run.done or run.state.epoch - run.state.best_epoch >= self.epochs
 
-# %% ../nbs/10_loop.ipynb #0e644527
+# %% ../nbs/10_loop.ipynb #925c2e25
 class ProgressBar(Callback):
     "Counts steps, and shows accuracy and density."
     def __init__(self, name: str = ''):

@@ -1,0 +1,77 @@
+"The diffs that CONTRIBUTING.md shows apply, and do what the text claims."
+import json, re, shutil, subprocess, sys
+import numpy as np, pytest
+from conftest import top
+
+
+def diffs() -> list: # (notebook, diff)
+    found = re.findall(r'```diff\n(.*?)```', (top/'CONTRIBUTING.md').read_text(), re.S)
+    return [(re.search(r'--- a/(\S+)\.py', diff)[1] + '.ipynb', diff) for diff in found]
+
+
+@pytest.fixture(scope='module')
+def changed(tmp_path_factory):
+    "A copy of the notebooks and the package in which all diffs were applied, and exported."
+    pytest.importorskip('jupytext')
+    folder = tmp_path_factory.mktemp('changed')
+    shutil.copytree(top/'train_ticket', folder/'train_ticket')
+    shutil.copytree(top/'scripts', folder/'scripts')
+    (folder/'nbs').mkdir()
+    for name in 'settings.ini', 'README.md': shutil.copy(top/name, folder/name)
+    for path in (top/'nbs').glob('[0-9]*.ipynb'): shutil.copy(path, folder/'nbs'/path.name)
+    def run(*command, given=None):
+        command = [sys.executable, '-m', *command] if command[0] != 'git' else command
+        subprocess.run(command, cwd=folder, input=given, text=True, check=True, capture_output=True)
+    for notebook, diff in diffs():
+        text = notebook.replace('.ipynb', '.py')
+        run('jupytext', '--to', 'py:percent', notebook)
+        run('git', 'apply', '-', given=diff)
+        run('jupytext', '--update', '--to', 'ipynb', text)
+        code = f"from nbdev.export import nb_export; nb_export({notebook!r}, lib_path='train_ticket')"
+        subprocess.run([sys.executable, '-c', code], cwd=folder, check=True)
+    return folder
+
+
+def idx(array) -> bytes: # of uint8
+    "A file in MNIST's format."
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>i4').tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def optdigits(tmp_path):
+    "The files of the second diff: scikit-learn's digits, as they are, 1,500 to train and 297 to test."
+    from sklearn.datasets import load_digits
+    digits, folder = load_digits(), tmp_path/'data/optdigits'
+    folder.mkdir(parents=True)
+    for prefix, rows in ('train', slice(1500)), ('t10k', slice(1500, None)):
+        images, labels = digits.images[rows].astype(np.uint8)*15, digits.target[rows].astype(np.uint8)
+        (folder/f'{prefix}-images-idx3-ubyte').write_bytes(idx(images))
+        (folder/f'{prefix}-labels-idx1-ubyte').write_bytes(idx(labels))
+
+
+def test_two_diffs(): assert [notebook for notebook, _ in diffs()] == ['nbs/02_gates.ipynb', 'nbs/07_datasets.ipynb']
+
+
+def command(changed, tmp_path, environment, *arguments):
+    return subprocess.run([sys.executable, changed/'scripts/train.py', *arguments], cwd=tmp_path, capture_output=True,
+                          text=True, env=environment | dict(PYTHONPATH=str(changed)))
+
+
+def test_the_gate(changed, environment, tmp_path):
+    small = '--dataset digits --in_shape 1x8x8 --epochs 1 --loader resident --device cpu --width .2'.split()
+    done = command(changed, tmp_path, environment, *small, '--gate', 'window', '--window', '.3', '--name', 'windowed')
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((tmp_path/'runs/windowed/config.json').read_text())
+    assert settings['gate'] == 'window' and settings['window'] == .3
+    assert '--window' in command(changed, tmp_path, environment, '--help').stdout
+    refused = command(changed, tmp_path, environment, *small, '--gate', 'sigmoid', '--window', '.3')
+    assert refused.returncode == 2 and 'window' in refused.stderr
+
+
+def test_the_data_set(changed, environment, tmp_path, optdigits):
+    small = '--epochs 1 --loader resident --device cpu --width .2'.split()
+    data = environment | dict(TRAIN_TICKET_DATA=str(tmp_path/'data'))
+    done = command(changed, tmp_path, data, '--dataset', 'optdigits', *small, '--name', 'digits')
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path/'runs/digits/summary.json').read_text())
+    assert summary['dataset'] == 'optdigits' and summary['test_images'] == 297
