@@ -9,4 +9,5 @@ __all__ = []
 import sys
 from train_ticket.train import main
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

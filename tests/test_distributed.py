@@ -13,8 +13,11 @@ def start(environment, tmp_path):
     "start(program, *arguments, **environment) → a process; what is left of it at the end is killed."
     begun = []
     def run(*command, **more):
-        begun.append(subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True))
-        return begun[-1]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment | more,
+                                   start_new_session=True, **pipes)
+        begun.append(process)
+        return process
     yield run
     for process in begun:
         try: os.killpg(process.pid, signal.SIGKILL)
@@ -25,16 +28,20 @@ def wait_for(folder, epochs, *processes, seconds=120):
     "Until a run has so many epochs behind it."
     metrics, deadline = Path(folder)/'metrics.jsonl', time.monotonic() + seconds
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
-        assert time.monotonic() < deadline and all(p.poll() is None for p in processes), [p.communicate() for p in processes if p.poll() is not None]
+        ended = [p.communicate() for p in processes if p.poll() is not None]
+        assert time.monotonic() < deadline and not ended, ended
         time.sleep(.02)
 
 
 def alive(session): # processes of a session
-    return subprocess.run(['ps', '-o', 'pid=', '-s', str(session)], capture_output=True, text=True).stdout.split()
+    ps = ['ps', '-o', 'pid=', '-s', str(session)]
+    return subprocess.run(ps, capture_output=True, text=True).stdout.split()
 
 
 def free_port():
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 def test_four_ranks_agree_with_one(call, start, tmp_path):
@@ -45,12 +52,13 @@ def test_four_ranks_agree_with_one(call, start, tmp_path):
     assert call('scripts/train.py', *arguments, '--name', 'one').returncode == 0
     four, one = summary(tmp_path/'runs/four'), summary(tmp_path/'runs/one')
     assert four['world_size'] == 4 and four['steps'] == one['steps']
-    assert max(abs(a - b) for a, b in zip(losses(tmp_path/'runs/four'), losses(tmp_path/'runs/one'))) < .02   # summed over ranks: the same epoch, in another order
+    pairs = zip(losses(tmp_path/'runs/four'), losses(tmp_path/'runs/one'))
+    assert max(abs(a - b) for a, b in pairs) < .02   # the same sums, in another order
     assert abs(four['test_accuracy'] - one['test_accuracy']) < .03
 
 
 def test_two_ranks_are_stopped_and_one_goes_on(call, start, tmp_path):
-    "SIGTERM to the launcher saves in the middle of an epoch; with ZeRO 2 another number of ranks takes a universal checkpoint."
+    "SIGTERM saves in the middle of an epoch; with ZeRO 2 one rank goes on from a universal checkpoint."
     going = start(LOCAL, *DIGITS, '--epochs', 24, '--name', 'cut', '--zero', 2, RANKS='2')
     wait_for(tmp_path/'runs/cut', 3, going)
     going.terminate()
@@ -68,7 +76,7 @@ def test_two_ranks_are_stopped_and_one_goes_on(call, start, tmp_path):
 
 @pytest.mark.parametrize('ranks', [1, 2])
 def test_control_c_in_a_terminal(start, tmp_path, ranks):
-    "The terminal sends SIGINT to all at once, and the launcher SIGTERM to its ranks: together that is one request to save and leave."
+    "SIGINT from the terminal and SIGTERM from the launcher are together one request to save and leave."
     going = start(LOCAL, *DIGITS, '--epochs', 60, '--name', 'cut', RANKS=str(ranks))
     wait_for(tmp_path/'runs/cut', 3, going)
     os.killpg(going.pid, signal.SIGINT)
@@ -83,7 +91,8 @@ def two_hosts(start, tmp_path):
     (tmp_path/'hosts').write_text('# two hosts\n127.0.0.1 slots=1\n127.0.0.2 slots=1')
     def run(*arguments):
         port = free_port()
-        return [start(HOSTS, '--hostfile', 'hosts', '--no_ssh', '--node_rank', rank, '--master_port', port, *arguments) for rank in (0, 1)]
+        common = '--hostfile', 'hosts', '--no_ssh', '--master_port', port
+        return [start(HOSTS, *common, '--node_rank', rank, *arguments) for rank in (0, 1)]
     return run
 
 
@@ -95,52 +104,72 @@ def test_a_host_dies_and_the_run_resumes(two_hosts, tmp_path):
     _, said = first.communicate(timeout=60)
     assert time.monotonic() - start < 60 and first.returncode not in (0, None)
     errors = [line for line in said.splitlines() if line.startswith('error: ')]
-    assert len(errors) == 1 and 'rank 0 of 2 has lost the others' in errors[0] and '--resume' in errors[0] and 'Traceback' not in said
+    assert len(errors) == 1 and 'rank 0 of 2 has lost the others' in errors[0] and '--resume' in errors[0]
+    assert 'Traceback' not in said
     assert not alive(first.pid)
     for process in two_hosts('--name', 'hosts', '--resume'):
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
     found = summary(tmp_path/'runs/hosts')
-    assert found['world_size'] == 2 and found['test_accuracy'] > .9 and len(losses(tmp_path/'runs/hosts')) == 14
+    assert found['world_size'] == 2 and found['test_accuracy'] > .9
+    assert len(losses(tmp_path/'runs/hosts')) == 14
 
 
 @pytest.mark.parametrize('pause', [0, .4])
 def test_a_silent_host(two_hosts, pause, tmp_path):
     "One that is alive and says nothing, as behind a cut cable, is given up after --timeout seconds."
     first, second = two_hosts(*DIGITS, '--epochs', 400, '--name', 'silent', '--timeout', 3)
-    wait_for(tmp_path/'runs/silent', 1, first, second); time.sleep(pause)   # at the end of an epoch, or amid its steps
+    wait_for(tmp_path/'runs/silent', 1, first, second)
+    time.sleep(pause)   # at the end of an epoch, or amid its steps
     os.killpg(first.pid, signal.SIGSTOP)
     _, said = second.communicate(timeout=60)
-    assert second.returncode not in (0, None) and 'rank 1 of 2 has lost the others: Timed out' in said and 'Traceback' not in said
+    assert second.returncode not in (0, None) and 'Traceback' not in said
+    assert 'rank 1 of 2 has lost the others: Timed out' in said
 
 
 SRUN = f'''#!{sys.executable}
 import os, subprocess, sys
 number, command = sys.argv[2], next(i for i, word in enumerate(sys.argv) if word.startswith('--export'))
 more = dict(item.split('=', 1) for item in sys.argv[command].split(',')[1:])
-ranks = [subprocess.Popen(sys.argv[command + 1:], env=os.environ | more | dict(SLURM_PROCID=str(i), SLURM_LOCALID=str(i), SLURM_NTASKS=number)) for i in range(int(number))]
+def rank(i): return dict(SLURM_PROCID=str(i), SLURM_LOCALID=str(i), SLURM_NTASKS=number)
+own = [os.environ | more | rank(i) for i in range(int(number))]
+ranks = [subprocess.Popen(sys.argv[command + 1:], env=environment) for environment in own]
 sys.exit(max(rank.wait() for rank in ranks))
 '''
 
 
 def test_slurm(start, environment, tmp_path):
     "DeepSpeed's Slurm launcher, with an srun that starts its tasks here."
-    (tmp_path/'bin').mkdir(); (tmp_path/'hosts').write_text('127.0.0.1 slots=1\n127.0.0.2 slots=1\n')
-    for name, text in ('srun', SRUN), ('sinfo', '#!/bin/sh\n'): (tmp_path/'bin'/name).write_text(text); (tmp_path/'bin'/name).chmod(0o755)
-    done = start(HOSTS, '--launcher', 'slurm', '--hostfile', 'hosts', '--master_port', free_port(), *DIGITS, '--epochs', 2, '--name', 'slurm', PATH=f'{tmp_path}/bin:{environment["PATH"]}')
+    (tmp_path/'bin').mkdir()
+    (tmp_path/'hosts').write_text('127.0.0.1 slots=1\n127.0.0.2 slots=1\n')
+    for name, text in ('srun', SRUN), ('sinfo', '#!/bin/sh\n'):
+        (tmp_path/'bin'/name).write_text(text)
+        (tmp_path/'bin'/name).chmod(0o755)
+    how = '--launcher', 'slurm', '--hostfile', 'hosts', '--master_port', free_port()
+    path = f'{tmp_path}/bin:{environment["PATH"]}'
+    done = start(HOSTS, *how, *DIGITS, '--epochs', 2, '--name', 'slurm', PATH=path)
     said, wrong = done.communicate(timeout=120)
     assert done.returncode == 0, wrong
     assert summary(tmp_path/'runs/slurm')['world_size'] == 2 and said.count('test accuracy') == 1
 
 
 @pytest.mark.parametrize('arguments, words', [
-    ('', 'no hostfile hostfile'), ('--hostfile bad', "bad, line 2: a host is 'NAME slots=NUMBER', not 'b'"), ('--hostfile empty', 'names no host'), ('--hostfile', '--hostfile needs a value'),
-    ('--hostfile good --no_ssh', '--node_rank from 0 to 1'), ('--hostfile good --no_ssh --node_rank 2', '--node_rank from 0 to 1'),
-    ('--hostfile good --launcher ssh', 'known are pdsh, slurm and openmpi'), ('--hostfile good', 'needs pdsh, which is not installed')])
+    ('', 'no hostfile hostfile'), ('--hostfile bad', "bad, line 2: a host is 'NAME slots=NUMBER', not 'b'"),
+    ('--hostfile empty', 'names no host'), ('--hostfile', '--hostfile needs a value'),
+    ('--hostfile good --no_ssh', '--node_rank from 0 to 1'),
+    ('--hostfile good --no_ssh --node_rank 2', '--node_rank from 0 to 1'),
+    ('--hostfile good --launcher ssh', 'known are pdsh, slurm and openmpi'),
+    ('--hostfile good', 'needs pdsh, which is not installed')])
 def test_mistakes_of_hosts(tmp_path, arguments, words):
-    (tmp_path/'bad').write_text('a slots=2\nb\n'); (tmp_path/'empty').write_text('# none\n'); (tmp_path/'good').write_text('a slots=2\nb slots=2\n')
+    for name, text in ('bad', 'a slots=2\nb\n'), ('empty', '# none\n'), ('good', 'a slots=2\nb slots=2\n'):
+        (tmp_path/name).write_text(text)
     (tmp_path/'bin').mkdir()
-    for name in 'bash', 'dirname', 'sed', 'nproc': (tmp_path/'bin'/name).symlink_to(subprocess.check_output(['which', name], text=True).strip())
-    (tmp_path/'bin/deepspeed').write_text('#!/bin/sh\n'); (tmp_path/'bin/deepspeed').chmod(0o755)
-    done = subprocess.run([HOSTS, *arguments.split()], cwd=tmp_path, env=dict(PATH=str(tmp_path/'bin')), capture_output=True, text=True)
+    for name in 'bash', 'dirname', 'sed', 'nproc':
+        place = subprocess.check_output(['which', name], text=True).strip()
+        (tmp_path/'bin'/name).symlink_to(place)
+    (tmp_path/'bin/deepspeed').write_text('#!/bin/sh\n')
+    (tmp_path/'bin/deepspeed').chmod(0o755)
+    environment = dict(PATH=str(tmp_path/'bin'))
+    command = [HOSTS, *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.splitlines()) == 1

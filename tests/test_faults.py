@@ -4,14 +4,20 @@ from pathlib import Path
 import pytest
 from conftest import losses, summary
 
-ARGUMENTS = '--dataset digits --batch_size 64 --seed 5 --epochs 120 --width 0.3 --rotate 5 --save_every 6'.split()
+ARGUMENTS = ('--dataset digits --batch_size 64 --seed 5 --epochs 120 --width 0.3 '
+             '--rotate 5 --save_every 6').split()
+LOADED = ['train_ticket.train', 'deepspeed', 'torch._dynamo', 'sklearn.datasets', 'nvidia.dali.fn',
+          'matplotlib.pyplot']   # before the fork
 
 
 def attempt(arguments, folder, environment):
-    "A run, in a process that has PyTorch and DeepSpeed loaded already: ten starts would take longer than all else."
-    os.chdir(folder); os.environ.update(environment); tempfile.tempdir = None
+    "A run, in a process that has PyTorch and DeepSpeed loaded already, which saves most of the time."
+    os.chdir(folder)
+    os.environ.update(environment)
+    tempfile.tempdir = None
     said = os.open('said.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(said, 1), os.dup2(said, 2)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
     from train_ticket.train import main
     sys.exit(main(arguments))
 
@@ -20,10 +26,11 @@ def attempt(arguments, folder, environment):
 def start(environment, tmp_path, monkeypatch):
     for key, value in environment.items(): monkeypatch.setenv(key, value)
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['train_ticket.train', 'deepspeed', 'torch._dynamo', 'sklearn.datasets', 'nvidia.dali.fn', 'matplotlib.pyplot'])
+    context.set_forkserver_preload(LOADED)
     (tmp_path/'tmp').mkdir()
     def run(*arguments):
-        process = context.Process(target=attempt, args=(list(arguments), str(tmp_path), dict(TMPDIR=str(tmp_path/'tmp'))))
+        own = dict(TMPDIR=str(tmp_path/'tmp'))
+        process = context.Process(target=attempt, args=(list(arguments), str(tmp_path), own))
         process.start()
         return process
     return run
@@ -49,13 +56,17 @@ def test_ten_kills(start, tmp_path):
         begun = (tmp_path/'runs/cut/config.json').exists()
         process = start('--name', 'cut', *(['--resume'] if begun else ARGUMENTS))
         process.join(draw.uniform(.2, 1.8) if kills < 10 else 120)
-        if process.is_alive(): process.kill(); process.join(10); kills += 1
+        if process.is_alive():
+            process.kill()
+            process.join(10)
+            kills += 1
         assert process.exitcode in (0, -signal.SIGKILL), (tmp_path/'said.txt').read_text()
         resumed += begun
         if kills == 10 and process.exitcode == 0: break
     assert kills == 10 and process.exitcode == 0 and resumed > 5
     assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
     one, other = summary(tmp_path/'runs/cut'), summary(tmp_path/'runs/whole')
-    for key in 'test_correct', 'test_loss', 'soft_accuracy', 'validation_accuracy', 'best_epoch', 'densities', 'epochs', 'steps': assert one[key] == other[key]
+    for key in ('test_correct', 'test_loss', 'soft_accuracy', 'validation_accuracy', 'best_epoch',
+                'densities', 'epochs', 'steps'): assert one[key] == other[key]
     assert files(tmp_path/'runs/cut') == files(tmp_path/'runs/whole') and not files(tmp_path/'tmp')
     assert not in_folder(tmp_path)

@@ -39,7 +39,8 @@ def test_launcher_trains_mnist_and_evaluation_agrees(call, environment, mnist, t
     assert f'{found["test_accuracy"]:.2%}' in trained.stdout
     assert 'scripts/evaluate.py --ticket runs/short/best.ticket.safetensors' in trained.stdout
     command = 'scripts/evaluate.py', '--ticket', found['ticket'], '--dataset', 'mnist', '--json'
-    evaluated = run(sys.executable, '-c', EVALUATE_ALONE, top/command[0], *command[1:], cwd=tmp_path, env=environment)
+    alone = sys.executable, '-c', EVALUATE_ALONE, top/command[0], *command[1:]
+    evaluated = run(*alone, cwd=tmp_path, env=environment)
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)['test_correct'] == found['test_correct']
 
@@ -53,7 +54,8 @@ def test_same_command_same_losses_and_loaders_agree(call, tmp_path):
 
 
 def test_dense_twin_and_ticket_commands(call, environment, tmp_path):
-    assert call('scripts/train.py', *DIGITS, '--epochs', 5, '--gate', 'none', '--name', 'dense').returncode == 0
+    dense = '--epochs', 5, '--gate', 'none', '--name', 'dense'
+    assert call('scripts/train.py', *DIGITS, *dense).returncode == 0
     found = summary(tmp_path/'runs/dense')
     assert not found['pure'] and found['test_accuracy'] > .85
     assert call('scripts/evaluate.py', '--ticket', found['ticket']).returncode == 0
@@ -81,8 +83,9 @@ def test_two_ranks(call, tmp_path):
 
 @pytest.mark.parametrize('arguments, words', [
     ('--arch lenet30', 'did you mean lenet300'), ('--gate sigmoyd', 'did you mean sigmoid'),
-    ('--dataset mnits', 'did you mean mnist'), ('--precision fp16 --device cpu', 'precision fp16 needs a GPU'),
-    ('--epochs three', '--epochs'), ('--name ../x', 'no name for a folder'), ('--deepspeed_config absent.json', 'absent.json'),
+    ('--dataset mnits', 'did you mean mnist'), ('--epochs three', '--epochs'),
+    ('--precision fp16 --device cpu', 'precision fp16 needs a GPU'), ('--name ../x', 'no name for a folder'),
+    ('--deepspeed_config absent.json', 'absent.json'),
     ('--epoch 3', 'did you mean --epochs'), ('--keep 0', 'keep'), ('--lr 0', 'lr must be above 0'),
     ('--gate popup --straight 4', 'the gate popup has no option straight: it takes'),
     ('--keep .25 --zero 3', 'scope layer, or zero 2'), ('--set gradient_clipping=1', 'the run to 0.0'),
@@ -118,7 +121,8 @@ def test_a_network_of_your_own(call, tmp_path):
     trained = call('scripts/train.py', *given)
     assert trained.returncode == 0, trained.stderr
     found = summary(tmp_path/'runs/own')
-    assert found['arch'] == 'custom' and found['pure'] and '--dataset digits --model net.py:good' in trained.stdout
+    assert found['arch'] == 'custom' and found['pure']
+    assert '--dataset digits --model net.py:good' in trained.stdout
     command = 'scripts/evaluate.py', '--ticket', found['ticket'], '--model', 'net.py:good', '--json'
     evaluated = call(*command)
     assert evaluated.returncode == 0, evaluated.stderr
@@ -134,16 +138,18 @@ def test_no_compiler(call, tmp_path):
 
 
 def test_mistake_under_the_launcher(call):
-    assert 'did you mean lenet300' in one_line(call('scripts/launch_local_train.sh', '--arch', 'lenet30', RANKS='2'))
+    done = call('scripts/launch_local_train.sh', '--arch', 'lenet30', RANKS='2')
+    assert 'did you mean lenet300' in one_line(done)
 
 
 def test_taken_name(call, tmp_path):
     given = [*DIGITS, '--epochs', 1, '--name', 'x']
     assert call('scripts/train.py', *given).returncode == 0
     before = losses(tmp_path/'runs/x')
-    assert '--resume to go on with it, --overwrite to replace it' in one_line(call('scripts/train.py', *given))
+    assert '--overwrite to replace it' in one_line(call('scripts/train.py', *given))
     assert 'started with seed 5' in one_line(call('scripts/train.py', '--name', 'x', '--resume', '--seed', 6))
-    assert 'too small' in one_line(call('scripts/train.py', *given, '--overwrite', '--arch', 'lenet5', '--in_shape', '1x5x5'))
+    small = '--overwrite', '--arch', 'lenet5', '--in_shape', '1x5x5'
+    assert 'too small' in one_line(call('scripts/train.py', *given, *small))
     assert losses(tmp_path/'runs/x') == before
     (tmp_path/'runs/x/.ipynb_checkpoints').mkdir()
     (tmp_path/'runs/x/checkpoints/.ipynb_checkpoints').mkdir()
@@ -181,21 +187,24 @@ def test_wrong_hash(call, tmp_path):
 
 @pytest.mark.parametrize('blocks, culprit', [(20, 'best.ticket.safetensors'), (2000, 'checkpoints/epoch1')])
 def test_no_space_left(environment, tmp_path, blocks, culprit):
-    "A limit on the size of files stands for the full disk: one line that names the file, and nothing half-written."
+    "A limit on the size of files stands for the full disk: one line that names the file."
     command = sys.executable, top/'scripts/train.py', *DIGITS, '--epochs', 2, '--name', 'full'
     limited = f'ulimit -f {blocks}; exec "$@"'
-    done = run('bash', '-c', limited, '_', *command, cwd=tmp_path, env=environment | dict(TQDM_DISABLE='1'))
+    quiet = environment | dict(TQDM_DISABLE='1')
+    done = run('bash', '-c', limited, '_', *command, cwd=tmp_path, env=quiet)
     said = one_line(done)
     assert culprit in said and ('too large' in said or 'No space' in said) and '--name full --resume' in said
     left = {path.name for path in (tmp_path/'runs/full').iterdir() if path.is_file()}
     best = {'best.ticket.safetensors', 'best.scores.safetensors'} if blocks > 20 else set()
-    assert left == {'config.json', 'metrics.jsonl'} | best and not (tmp_path/'runs/full/checkpoints/latest').exists()
+    assert left == {'config.json', 'metrics.jsonl'} | best
+    assert not (tmp_path/'runs/full/checkpoints/latest').exists()
 
 
 def test_no_network_and_no_mnist(call, tmp_path):
     "Without MNIST, auto says loudly that it takes the digits; mnist refuses."
     proxy = 'http://127.0.0.1:9'
-    bare = dict(TRAIN_TICKET_DATA=str(tmp_path/'none'), XDG_CACHE_HOME=str(tmp_path/'cache'), https_proxy=proxy, http_proxy=proxy)
+    bare = dict(TRAIN_TICKET_DATA=str(tmp_path/'none'), XDG_CACHE_HOME=str(tmp_path/'cache'),
+                https_proxy=proxy, http_proxy=proxy)
     start = time.monotonic()
     assert '--dataset digits' in one_line(call('scripts/train.py', '--dataset', 'mnist', **bare))
     assert time.monotonic() - start < 60
@@ -219,7 +228,8 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
     "A run that is stopped in the middle and resumed ends with the numbers of one that wasn't."
     arguments = [*DIGITS, '--epochs', '40']
     assert call('scripts/train.py', *arguments, '--name', 'whole').returncode == 0
-    command, pipe = [sys.executable, str(top/'scripts/train.py'), *arguments, '--name', 'cut'], subprocess.PIPE
+    command = [sys.executable, str(top/'scripts/train.py'), *arguments, '--name', 'cut']
+    pipe = subprocess.PIPE
     going = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
     wait_for(tmp_path/'runs/cut/metrics.jsonl', 5, going)
     for _ in range(times):   # a double signal is one
@@ -237,10 +247,11 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
 
 
 def test_stop_button(environment, tmp_path):
-    "An interrupt to a notebook's kernel: `fit` comes back with the ticket, and the curve stands below the cell."
+    "An interrupt to a notebook's kernel: `fit` returns the ticket, and the curve stands below the cell."
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
     start = f"found = fit(name='cut', runs={str(tmp_path)!r}, dataset='digits', epochs=400, device='cpu')"
-    cells = [nbformat.v4.new_code_cell(text) for text in ('from train_ticket.train import *', start, 'print(found)')]
+    texts = 'from train_ticket.train import *', start, 'print(found)'
+    cells = [nbformat.v4.new_code_cell(text) for text in texts]
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = nbclient.NotebookClient(notebook, timeout=120, kernel_name='python3')
     metrics = tmp_path/'cut/metrics.jsonl'
