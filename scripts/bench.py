@@ -1,6 +1,6 @@
 """Measure the ratios that the docs state, each against a baseline in the same run: python scripts/bench.py
 
-Adds a line per study to results/bench.jsonl. Variants take turns, so that whatever else the machine does
+Adds a line to results/bench.jsonl. Variants take turns, so that whatever else the machine does
 falls on all of them alike.
 """
 import argparse, json, os, resource, statistics, subprocess, sys, time
@@ -144,7 +144,7 @@ def memory(args) -> dict:
         faults = statistics.median(each['faults_per_step'])
         rate = spread(each['images_per_second'], 0)
         print(f'{name:20} {rate} images/s, {faults:,.0f} page faults per step')
-    return dict(batch_size=256, dataset='mnist', processes=values, ratios=memory_ratios(values))
+    return dict(batch_size=256, dataset='mnist', steps=STEPS, processes=values, ratios=memory_ratios(values))
 
 
 def memory_ratios(values: dict) -> dict: # name → ratios of images/s, one per turn
@@ -159,9 +159,6 @@ def memory_ratios(values: dict) -> dict: # name → ratios of images/s, one per 
 
 # the script
 
-STUDIES = dict(steps=steps, memory=memory)
-
-
 def spread(values, digits=3) -> str:
     low, middle, high = min(values), statistics.median(values), max(values)
     return f'{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}, n = {len(values)})'
@@ -169,7 +166,6 @@ def spread(values, digits=3) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('studies', nargs='*', choices=[*STUDIES, []], help='steps, memory (default: both)')
     parser.add_argument('--repeats', type=int, default=7, help='measurements of each variant (default: 7)')
     parser.add_argument('--arch', default='lenet300', help='of the steps (default: lenet300)')
     parser.add_argument('--dataset', default='auto', help='of the steps')
@@ -180,15 +176,14 @@ def main():
         print(json.dumps(one_process(*args.child)))
         return
     torch.set_num_threads(args.threads)
-    for study in args.studies or STUDIES:
-        load, found = os.getloadavg()[0], STUDIES[study](args)
-        command, now = ' '.join(['python scripts/bench.py', *sys.argv[1:]]), datetime.now(timezone.utc)
-        common = dict(study=study, command=command, load_before=load)
-        about = dict(threads=args.threads, hardware=hardware(configure().engine.device),
-                     instructions=instructions(), versions=versions(),
-                     finished=now.isoformat(timespec='seconds'))
-        append_record(RECORDS, common | found | about)
-        print(f'recorded in results/{RECORDS.name}')
+    command = ' '.join(['python scripts/bench.py', *sys.argv[1:]])
+    about = dict(study='bench', command=command, load_before=os.getloadavg()[0])
+    found = dict(memory=memory(args)) | steps(args)
+    finished = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    about |= dict(threads=args.threads, hardware=hardware(configure().engine.device), instructions=instructions(),
+                  versions=versions(), finished=finished)
+    append_record(RECORDS, about | found)
+    print(f'recorded in results/{RECORDS.name}')
 
 
 if __name__ == '__main__':

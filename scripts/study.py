@@ -1,85 +1,130 @@
-"""The runs behind the experiment notebooks: `python scripts/study.py NAME…` trains what results/NAME.jsonl doesn't have yet and adds it there."""
-import argparse, json, os, shutil
+"""The runs behind the experiment notebooks.
+
+    python scripts/study.py NAME…   # trains what results/NAME.jsonl doesn't have yet, and adds it there
+"""
+import argparse
+import os
+import shutil
 from itertools import product
 from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
+from train_ticket.config import configure
+from train_ticket.core import read_records
 from train_ticket.models import build
-from train_ticket.train import fit, resolve
+from train_ticket.train import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = dict(dataset='mnist', loader='resident', device='cpu')
 TICKET = {}     # the defaults are the recipe
 QUARTER = dict(keep=.25, lr=.1)   # of the weights, ranked over the whole network
-SOFT = dict(straight=0., weight_decay=0.)
+SOFT = dict(straight=float('inf'), weight_decay=0.)
 TWIN = dict(gate='none')
-MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True), 'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
-OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.1), 'mirror': dict(optimizer='mirror', lr=.1), 'adamw-soft': SOFT, 'adamw-straight': TICKET}
-FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'), bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={})
-FAMILIES['popup_global'] = dict(gate='popup', scope='global')
-RATES = dict(sigmoid=.1, ste=.003, popup=.003, popup_global=.003, bernoulli=1., hard_concrete=.3, gem=.1)   # from gate_rates
+MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True),
+         'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
+OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.1), 'mirror': dict(optimizer='mirror', lr=.1),
+             'adamw-soft': SOFT, 'adamw-straight': TICKET}
+FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'),
+                bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={},
+                popup_global=dict(gate='popup', scope='global'))
+RATES = dict(sigmoid=.1, ste=.003, popup=.003, popup_global=.003, bernoulli=1., hard_concrete=.3, gem=.1)
+
+
+# A study yields (name, options) of its runs.
 
 def pruning(): # is pruning enough? every network, ticket and twin, three seeds; cheapest first
-    sizes = [('lenet300', 1, 20), ('mlp', 1, 20), ('lenet5', 1, 20), ('lenet300', 2, 20), ('lenet300', 1, 60), ('lenet300', 4, 20), ('lenet5', 2, 20)]
+    sizes = [('lenet300', 1, 20), ('mlp', 1, 20), ('lenet5', 1, 20), ('lenet300', 2, 20), ('lenet300', 1, 60),
+             ('lenet300', 4, 20), ('lenet5', 2, 20)]
     kinds = dict(quarter=QUARTER, twin=TWIN, ticket=TICKET)
     for (arch, width, epochs), kind, seed in product(sizes, kinds, (1, 2, 3)):
-        if kind != 'ticket' or (width, epochs) == (1, 20): yield f'{arch}-w{width}-e{epochs}-{kind}-{seed}', dict(arch=arch, width=width, epochs=epochs, seed=seed) | kinds[kind]
+        if kind != 'ticket' or (width, epochs) == (1, 20):
+            options = dict(arch=arch, width=width, epochs=epochs, seed=seed) | kinds[kind]
+            yield f'{arch}-w{width}-e{epochs}-{kind}-{seed}', options
+
 
 def vit(): # a transformer small enough for two cores; every epoch's record is kept in results/vit/
-    for kind, recipe in dict(ticket=QUARTER, twin=TWIN).items(): yield f'vit-w0.25-d2-{kind}-1', dict(arch='vit', width=.25, epochs=12, seed=1) | recipe
+    for kind, recipe in dict(ticket=QUARTER, twin=TWIN).items():
+        yield f'vit-w0.25-d2-{kind}-1', dict(arch='vit', width=.25, epochs=12, seed=1) | recipe
+
 
 def sparse(): # lenet300 keeping 5 %; with few weights left, scores want a stronger decay
-    for decay, seed in product((.02, .1), (1, 2, 3)): yield f'lenet300-keep5-decay{decay}-{seed}', dict(epochs=20, seed=seed, keep=.05, weight_decay=decay)
+    for decay, seed in product((.02, .1), (1, 2, 3)):
+        yield f'lenet300-keep5-decay{decay}-{seed}', dict(epochs=20, seed=seed, keep=.05, weight_decay=decay)
+
 
 def recipes(): # what straight-through and the decay of scores are worth, on lenet300
-    kinds = {'straight8-decay0.1': dict(straight=8., weight_decay=.1), 'soft': SOFT, 'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25), 'ste-keep0.25': dict(gate='ste', keep=.25, lr=.003)}
-    for (name, settings), seed in product(kinds.items(), (1, 2, 3)): yield f'{name}-{seed}', dict(epochs=20, seed=seed) | settings
+    kinds = {'straight8-decay0.1': dict(straight=8., weight_decay=.1), 'soft': SOFT,
+             'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25),
+             'ste-keep0.25': dict(gate='ste', keep=.25, lr=.003)}
+    for (name, options), seed in product(kinds.items(), (1, 2, 3)):
+        yield f'{name}-{seed}', dict(epochs=20, seed=seed) | options
+
 
 def gate_rates(): # which learning rate does each family want? chosen on validation, keeping 20 %, four epochs
-    rates = dict(sigmoid=(.05, .1, .2), ste=(.001, .003, .01), popup=(.001, .003, .01, .03), popup_global=(.001, .003, .01), bernoulli=(.1, .3, 1., 3., 10.), hard_concrete=(.1, .3, 1.), gem=(.01, .03, .1, .3, 1.))
+    rates = dict(sigmoid=(.05, .1, .2), ste=(.001, .003, .01), popup=(.001, .003, .01, .03),
+                 popup_global=(.001, .003, .01), bernoulli=(.1, .3, 1., 3., 10.), hard_concrete=(.1, .3, 1.),
+                 gem=(.01, .03, .1, .3, 1.))
     for gate, lrs in rates.items():
-        for lr in lrs: yield f'{gate}-lr{lr}', dict(gate=gate, keep=.2, epochs=4, lr=lr, seed=1) | FAMILIES[gate]
+        for lr in lrs:
+            yield f'{gate}-lr{lr}', dict(gate=gate, keep=.2, epochs=4, lr=lr, seed=1) | FAMILIES[gate]
+
 
 def gates(): # accuracy against density, equal budget; the extremes first
     for seed, keep, gate in product((1, 2, 3), (.05, .5, .02, .2, .9, .1), FAMILIES):
-        yield f'{gate}-keep{keep}-{seed}', dict(gate=gate, keep=keep, epochs=4, seed=seed) | FAMILIES[gate] | dict(lr=RATES[gate])
+        options = dict(gate=gate, keep=keep, epochs=4, seed=seed) | FAMILIES[gate] | dict(lr=RATES[gate])
+        yield f'{gate}-keep{keep}-{seed}', options
+
 
 def optimizer_rates(): # which learning rate does each binary optimizer want? chosen on validation
-    for optimizer, lr in product(('adaste', 'mirror'), (.003, .01, .03, .1, .3)): yield f'{optimizer}-lr{lr}', dict(optimizer=optimizer, lr=lr, epochs=4, seed=1)
+    for optimizer, lr in product(('adaste', 'mirror'), (.003, .01, .03, .1, .3)):
+        yield f'{optimizer}-lr{lr}', dict(optimizer=optimizer, lr=lr, epochs=4, seed=1)
+
 
 def optimizers(): # do binary optimizers help?
-    for seed, (name, settings) in product((1, 2, 3), OPTIMIZED.items()): yield f'{name}-{seed}', settings | dict(epochs=5, seed=seed)
+    for seed, (name, options) in product((1, 2, 3), OPTIMIZED.items()):
+        yield f'{name}-{seed}', options | dict(epochs=5, seed=seed)
+
 
 def distributions(): # which random weights? and how large
     kinds = [('signed', .5), ('uniform', .5), ('normal', .5), ('signed', .125), ('signed', 2.)]
     for seed, (distribution, density) in product((1, 2, 3), kinds):
-        yield f'{distribution}-density{density}-{seed}', dict(distribution=distribution, density=density, epochs=5, seed=seed) | TICKET
+        options = dict(distribution=distribution, density=density, epochs=5, seed=seed)
+        yield f'{distribution}-density{density}-{seed}', options | TICKET
+
 
 def diagonals(): # what does the double diagonal buy? against other small things to train
-    for seed, (name, settings) in product((1, 2, 3), MIXED.items()): yield f'{name}-{seed}', dict(epochs=5, seed=seed) | TICKET | settings
+    for seed, (name, options) in product((1, 2, 3), MIXED.items()):
+        yield f'{name}-{seed}', dict(epochs=5, seed=seed) | TICKET | options
 
-STUDIES = {f.__name__: f for f in (pruning, vit, sparse, recipes, gate_rates, gates, diagonals, distributions, optimizer_rates, optimizers)}
 
-def run(study, name, settings, runs):
+STUDIES = {study.__name__: study for study in (pruning, vit, sparse, recipes, gate_rates, gates, diagonals,
+                                               distributions, optimizer_rates, optimizers)}
+
+
+def run(study: str, name: str, options: dict, runs: Path):
     "One run, from where it was left; its folder goes when its record is written."
-    settings = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | settings
-    config = resolve(dict(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl')) | settings)
-    fit(config, build('vit', config.width, depth=2) if study == 'vit' else None)
+    options = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | options
+    config = configure(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl'), **options)
+    fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None)
     if study == 'vit':
         (ROOT/'results/vit').mkdir(exist_ok=True)
         shutil.copy(runs/name/'metrics.jsonl', ROOT/f'results/vit/{name}.jsonl')
     shutil.rmtree(runs/name)
 
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('study', nargs='+', choices=STUDIES)
-    parser.add_argument('--runs', type=Path, default=ROOT/'runs/studies', help='folder for the runs while they last')
+    parser.add_argument('--runs', type=Path, default=ROOT/'runs/studies', help='of the runs while they last')
     parser.add_argument('--only', default='', help='train the runs whose name contains this')
     args = parser.parse_args()
     for study in args.study:
-        for name, settings in STUDIES[study]():
-            path = ROOT/f'results/{study}.jsonl'
-            there = {json.loads(line)['name'] for line in path.read_text().splitlines()} if path.exists() else set()
-            if args.only in name and name not in there: print(study, name, flush=True); run(study, name, settings, args.runs)
+        for name, options in STUDIES[study]():
+            there = {record['name'] for record in read_records(ROOT/f'results/{study}.jsonl')}
+            if args.only in name and name not in there:
+                print(study, name, flush=True)
+                run(study, name, options, args.runs)
 
-if __name__ == '__main__': main()
+
+if __name__ == '__main__':
+    main()

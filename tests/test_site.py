@@ -1,4 +1,4 @@
-"The rendered site, as `make docs` builds it without Quarto: its sidebar and links, and how it looks in a browser."
+"The rendered site, as `make docs` builds it without Quarto: its sidebar, its links, its looks in a browser."
 import re, subprocess, sys, threading
 from functools import partial
 from html.parser import HTMLParser
@@ -7,52 +7,71 @@ import pytest, yaml
 from browser import Browser, chromium
 from conftest import top
 
-notebooks = sorted(path.relative_to(top/'nbs').as_posix() for path in (top/'nbs').rglob('*.ipynb') if not path.name.startswith('_') and '.ipynb_checkpoints' not in path.parts)
+
+def is_page(path) -> bool:
+    return not path.name.startswith('_') and '.ipynb_checkpoints' not in path.parts
+
+
+found = filter(is_page, (top/'nbs').rglob('*.ipynb'))
+notebooks = sorted(path.relative_to(top/'nbs').as_posix() for path in found)
+CODE = 'pre', 'code', 'script', 'style'
 
 
 class Page(HTMLParser):
     "A page's links, pictures, anchors, and its text outside code."
     def __init__(self, text):
-        super().__init__(); self.links, self.ids, self.text, self.code = [], set(), [], 0
+        super().__init__()
+        self.links, self.ids, self.text, self.code = [], set(), [], 0
         self.feed(text)
+
     def handle_starttag(self, tag, attributes):
-        given = dict(attributes); self.ids.add(given.get('id'))
+        given = dict(attributes)
+        self.ids.add(given.get('id'))
         self.links += [given[key] for key in ('href', 'src') if given.get(key)]
-        self.code += tag in ('pre', 'code', 'script', 'style')
-    def handle_endtag(self, tag): self.code -= tag in ('pre', 'code', 'script', 'style')
+        self.code += tag in CODE
+
+    def handle_endtag(self, tag):
+        self.code -= tag in CODE
+
     def handle_data(self, data):
-        if not self.code: self.text.append(data)
+        if not self.code:
+            self.text.append(data)
 
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory, environment):
     folder = tmp_path_factory.mktemp('site')/'_docs'
-    done = subprocess.run([sys.executable, 'scripts/make_docs.py', '--plain', '--output', folder], cwd=top, env=environment | dict(PYTHONPATH=str(top)), capture_output=True, text=True)
+    command = [sys.executable, 'scripts/make_docs.py', '--plain', '--output', folder]
+    own = environment | dict(PYTHONPATH=str(top))
+    done = subprocess.run(command, cwd=top, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 
 @pytest.fixture(scope='module')
-def pages(site): return {path.relative_to(site).as_posix(): Page(path.read_text()) for path in site.rglob('*.html')}
+def pages(site):
+    return {path.relative_to(site).as_posix(): Page(path.read_text()) for path in site.rglob('*.html')}
 
 
 def test_every_notebook_has_a_page_and_a_place_in_the_sidebar(pages):
-    contents = yaml.safe_load((top/'_quarto.yml').read_text())['website']['sidebar']['contents']
-    listed = [item if isinstance(item, str) else item['href'] for section in contents for item in section.get('contents', [section])]
-    assert sorted(listed) == notebooks
+    sections = yaml.safe_load((top/'_quarto.yml').read_text())['website']['sidebar']['contents']
+    items = [item for section in sections for item in section.get('contents', [section])]
+    assert sorted(item if isinstance(item, str) else item['href'] for item in items) == notebooks
     assert len(pages) == len(notebooks) and 'index.html' in pages
 
 
+def leads_somewhere(link: str, name: str, site, pages) -> bool: # name: of the page that has the link
+    path, _, anchor = link.partition('#')
+    target = ((site/name).parent/path).resolve() if path else (site/name).resolve()
+    if not target.is_file(): return False
+    if not anchor or target.suffix != '.html': return True
+    return anchor in pages[target.relative_to(site.resolve()).as_posix()].ids
+
+
 def test_no_dead_internal_link(site, pages):
-    dead = []
-    for name, page in pages.items():
-        for link in page.links:
-            if re.match(r'[a-z]+:', link): continue
-            path, _, anchor = link.partition('#')
-            target = ((site/name).parent/path).resolve() if path else site/name
-            found = target.is_file() and (not anchor or target.suffix != '.html' or anchor in pages[target.relative_to(site.resolve() if path else site).as_posix()].ids)
-            if not found: dead.append((name, link))
-    assert not dead
+    links = [(link, name) for name, page in pages.items() for link in page.links]
+    internal = [found for found in links if not re.match(r'[a-z]+:', found[0])]
+    assert [found for found in internal if not leads_somewhere(*found, site, pages)] == []
 
 
 def test_nothing_raw_is_shown(site, pages):
@@ -64,23 +83,39 @@ def test_nothing_raw_is_shown(site, pages):
 
 
 def test_links_to_source(pages):
-    assert any(re.search(r'/blob/main/train_ticket/ticket\.py#L\d+$', link) for link in pages['ticket.html'].links)
+    source = re.compile(r'/blob/main/train_ticket/ticket\.py#L\d+$')
+    assert any(source.search(link) for link in pages['ticket.html'].links)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+
+
+@pytest.fixture
+def address(site):
+    "The site, served on this machine."
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+SEARCH = '''(() => {
+    const box = document.querySelector("#search");
+    box.value = "unpack";
+    box.dispatchEvent(new Event("input"));
+})()'''
 
 
 @pytest.mark.skipif(not chromium, reason='Chromium is not installed (Debian: apt-get install chromium)')
-def test_in_a_browser(site, pages, tmp_path):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_): pass
-    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def test_in_a_browser(address, pages, tmp_path):
     with Browser(tmp_path/'profile') as browser:
         for name in pages:
-            browser.go(f'http://127.0.0.1:{server.server_port}/{name}')
+            browser.go(f'{address}/{name}')
             for width in 400, 1400:
                 browser.size(width, 900)
                 assert browser.evaluate('document.documentElement.scrollWidth') <= width, (name, width)
             assert not browser.errors(), name
             assert browser.evaluate('[...document.images].every(image => image.naturalWidth > 0)'), name
-        browser.evaluate('(() => { const box = document.querySelector("#search"); box.value = "unpack"; box.dispatchEvent(new Event("input")) })()')
-        assert 'ticket.html#unpack' in browser.evaluate('document.querySelector("#found a").href')
-    server.shutdown()
+        browser.evaluate(SEARCH)
+        assert 'coding.html#unpack' in browser.evaluate('document.querySelector("#found a").href')
