@@ -9,7 +9,7 @@ __all__ = ['VARIES', 'FIXED', 'POINTWISE', 'ON_IMAGES', 'C_SIGMOID', 'C_EFFECTIV
            'addresses', 'started', 'DenseStack', 'check_startable', 'stacked_accuracy', 'Best', 'stack_ticket',
            'StackRun', 'train_stack', 'make_bar', 'train_parts', 'is_shortage', 'halves']
 
-# %% ../nbs/17_stack.ipynb #5f51cfcd
+# %% ../nbs/17_stack.ipynb #93f4ab17
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -33,12 +33,12 @@ from .prng import weights
 from .ticket import Ticket, from_model
 from .train import Job, about, make_loaders, prepare
 
-# %% ../nbs/17_stack.ipynb #f600d3fa
+# %% ../nbs/17_stack.ipynb #b39f0e79
 VARIES = 'seed', 'lr', 'weight_decay', 'beta_start', 'beta_end', 'straight', 'score_std', 'keep', 'ramp'
 FIXED = dict(optimizer='adamw', correction='none', sparsity=0., scope='global', skip='', bias=False,
              double_diagonal=False, clip=0., accumulate=1, precision='fp32')   # the only values in a stack
 
-# %% ../nbs/17_stack.ipynb #420d99d1
+# %% ../nbs/17_stack.ipynb #9d92424e
 def vary(
     config: Config, # What all tickets have in common
     variants: list, # Of dicts, one per ticket, with keys from `VARIES`
@@ -54,7 +54,7 @@ def vary(
     check_stackable(configs[0])
     return configs
 
-# %% ../nbs/17_stack.ipynb #1739f97a
+# %% ../nbs/17_stack.ipynb #e4013a4e
 def check_stackable(config: Config):
     "Raise a `ConfigError` where a stack can't train this configuration."
     alone, found = 'train these one by one', settings(config)
@@ -66,11 +66,11 @@ def check_stackable(config: Config):
         if value != wanted:
             raise ConfigError(f'{name} {value}: a stack trains with {name} {wanted or "off"} only; {alone}')
 
-# %% ../nbs/17_stack.ipynb #2d4e975c
+# %% ../nbs/17_stack.ipynb #b09d6ca5
 POINTWISE = nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.Identity   # take any shape
 ON_IMAGES = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d                           # take any number of channels
 
-# %% ../nbs/17_stack.ipynb #851e0520
+# %% ../nbs/17_stack.ipynb #0e49de71
 def children_of(network: nn.Module, prefix: str = ''): # yields (name, module)
     "The modules of nested `nn.Sequential`s, as they run: one that is used twice comes twice."
     for name, module in network._modules.items():
@@ -79,7 +79,7 @@ def children_of(network: nn.Module, prefix: str = ''): # yields (name, module)
         else:
             yield prefix + name, module
 
-# %% ../nbs/17_stack.ipynb #89dcc69a
+# %% ../nbs/17_stack.ipynb #4150046a
 def in_sequence(
     network: nn.Module,
     names, # Of the parameters that differ from ticket to ticket
@@ -94,7 +94,7 @@ def in_sequence(
         flat = flat or type(module) is nn.Flatten
     return steps
 
-# %% ../nbs/17_stack.ipynb #f00cd721
+# %% ../nbs/17_stack.ipynb #cd127920
 def fits(module: nn.Module, flat: bool) -> bool: # flat: is what comes in [B, features]?
     "Does a stack compute this module, at this place, as PyTorch does?"
     kind = type(module)
@@ -103,7 +103,7 @@ def fits(module: nn.Module, flat: bool) -> bool: # flat: is what comes in [B, fe
     if kind is nn.Flatten: return not flat and (module.start_dim, module.end_dim) == (1, -1)
     return kind in POINTWISE or kind in ((nn.Linear,) if flat else ON_IMAGES)
 
-# %% ../nbs/17_stack.ipynb #a8fc085c
+# %% ../nbs/17_stack.ipynb #214a8eb6
 def stacked_forward(
     network: nn.Module, # Of its parameters, those in `stacks` are not used
     stacks: dict, # Of a parameter's name → its K values, [K, *shape]
@@ -124,7 +124,7 @@ def stacked_forward(
             x = module(x)
     return x
 
-# %% ../nbs/17_stack.ipynb #81d01cc4
+# %% ../nbs/17_stack.ipynb #f79d2401
 def in_general(network: nn.Module, stacks: dict, x: Tensor) -> Tensor: # logits, [K, B, classes]
     "What each of K networks of any kind answers."
     everywhere = {}
@@ -136,7 +136,7 @@ def in_general(network: nn.Module, stacks: dict, x: Tensor) -> Tensor: # logits,
     call = lambda own: functional_call(network, own, (x,), tie_weights=False)
     return vmap(call, randomness='different')(values)
 
-# %% ../nbs/17_stack.ipynb #6dddaf8e
+# %% ../nbs/17_stack.ipynb #0490741e
 def _linear(x, weight, bias, module: nn.Linear, shared: bool): # [K, B, out]; weight: [K, out, in]
     if shared:
         rows = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
@@ -144,7 +144,7 @@ def _linear(x, weight, bias, module: nn.Linear, shared: bool): # [K, B, out]; we
     if bias is None: return torch.bmm(x, weight.transpose(1, 2))
     return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
 
-# %% ../nbs/17_stack.ipynb #21e4fcf7
+# %% ../nbs/17_stack.ipynb #980af2a0
 def _convolution(x, weight, bias, module: nn.Conv2d, shared: bool): # [B, K·channels, H, W]
     count, groups, how = len(weight), module.groups, (module.stride, module.padding, module.dilation)
     if shared and groups > 1:
@@ -155,7 +155,7 @@ def _convolution(x, weight, bias, module: nn.Conv2d, shared: bool): # [B, K·cha
     each = zip(x.chunk(count, 1), weight, [None]*count if bias is None else bias)
     return torch.cat([F.conv2d(own, w, b, *how, groups) for own, w, b in each], 1)
 
-# %% ../nbs/17_stack.ipynb #27c43cbd
+# %% ../nbs/17_stack.ipynb #ff60c7c9
 C_SIGMOID = r"""
 #include <stdint.h>
 #include <string.h>
@@ -180,7 +180,7 @@ static inline float sigmoid(float z) {
 }
 """
 
-# %% ../nbs/17_stack.ipynb #6af2f622
+# %% ../nbs/17_stack.ipynb #015a16b0
 C_EFFECTIVE = r"""
 /* the weights that tickets first … last - 1 compute with; one value per ticket: cut, beta, hardened */
 FOR_EACH_CPU void stack_effective(int64_t first, int64_t last, int64_t size, const float *scores,
@@ -194,7 +194,7 @@ FOR_EACH_CPU void stack_effective(int64_t first, int64_t last, int64_t size, con
 }
 """
 
-# %% ../nbs/17_stack.ipynb #7d7cacf6
+# %% ../nbs/17_stack.ipynb #d7ee442d
 C_UPDATE = r"""
 /* one step of AdamW; gradients: of the weights in use */
 FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, const float *gradients,
@@ -214,7 +214,7 @@ FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, const 
 }
 """
 
-# %% ../nbs/17_stack.ipynb #f54774c9
+# %% ../nbs/17_stack.ipynb #5a73e8da
 @lru_cache
 def stack_library(): # A ctypes library, or None where there is no compiler
     "The loops over a stack, compiled at first use."
@@ -228,7 +228,7 @@ def stack_library(): # A ctypes library, or None where there is no compiler
             path = None   # no such compiler, or a cache that can't be written
         if path: return declared(ctypes.CDLL(str(path)))
 
-# %% ../nbs/17_stack.ipynb #caf3d26e
+# %% ../nbs/17_stack.ipynb #1b54543e
 def declared(library): # with the types of its arguments
     pointer, long, single = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     library.stack_effective.argtypes = [long]*3 + [pointer]*6
@@ -236,11 +236,11 @@ def declared(library): # with the types of its arguments
     library.stack_effective.restype = library.stack_update.restype = None
     return library
 
-# %% ../nbs/17_stack.ipynb #ad612c7c
+# %% ../nbs/17_stack.ipynb #73e2d126
 @lru_cache
 def _threads(count: int): return ThreadPoolExecutor(count)
 
-# %% ../nbs/17_stack.ipynb #15454a03
+# %% ../nbs/17_stack.ipynb #190e3399
 def share_out(
     work, # A function of (first, last): the tickets from `first` to before `last`
     count: int, # Of tickets
@@ -251,7 +251,7 @@ def share_out(
     edges = [count*t//threads for t in range(threads + 1)]
     list(_threads(threads).map(work, edges, edges[1:]))
 
-# %% ../nbs/17_stack.ipynb #46a7efc3
+# %% ../nbs/17_stack.ipynb #8ed68d7e
 def stacked_masks(ticket: nn.Module) -> dict: # a parameter's name → its `Mask`
     "The masks of a ticket; a `ConfigError` where there is something that a stack can't train."
     stock, found = inventory(ticket), {}
@@ -264,14 +264,14 @@ def stacked_masks(ticket: nn.Module) -> dict: # a parameter's name → its `Mask
         found['weight' if name == 'root' else f'{name}.weight'] = mask
     return found
 
-# %% ../nbs/17_stack.ipynb #207fcbfd
+# %% ../nbs/17_stack.ipynb #d5c80513
 def gated_by(config: Config, dense: nn.Module, gate=None) -> nn.Module: # gate: None for the configuration's
     "The ticket of a network, without a warning of what `stacked_masks` refuses."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return config.masks.apply(dense, config.run.seed, gate or config.gate)
 
-# %% ../nbs/17_stack.ipynb #eb650d66
+# %% ../nbs/17_stack.ipynb #21c74cd2
 def without_biases(dense: nn.Module, ticket: nn.Module) -> nn.Module: # a copy
     "A dense network with the biases that its ticket has."
     network = deepcopy(dense)
@@ -280,7 +280,7 @@ def without_biases(dense: nn.Module, ticket: nn.Module) -> nn.Module: # a copy
             drop_biases(module)
     return network
 
-# %% ../nbs/17_stack.ipynb #1d481ea3
+# %% ../nbs/17_stack.ipynb #08684c8a
 class Stack:
     "K tickets of one network, trained together by AdamW, each with its own seed and hyper-parameters."
     def __init__(self,
@@ -301,7 +301,7 @@ class Stack:
 
     def __len__(self): return len(self.configs)
 
-# %% ../nbs/17_stack.ipynb #acd9565f
+# %% ../nbs/17_stack.ipynb #b03c01de
 @patch
 def fill(self: Stack, name: str, mask):
     "Write the random weights and the first scores of a layer."
@@ -310,7 +310,7 @@ def fill(self: Stack, name: str, mask):
         self.weights[name][k] = weights(config.run.seed, *place, *scale, device=self.device)
         self.scores[name][k] = config.gate.init_scores(config.run.seed, *place, self.device)
 
-# %% ../nbs/17_stack.ipynb #ea29b93f
+# %% ../nbs/17_stack.ipynb #c9065c92
 @patch
 def begin(self: Stack, network: nn.Module, configs: list, device, shapes: dict):
     "What stacks of tickets and of dense twins have in common."
@@ -319,17 +319,17 @@ def begin(self: Stack, network: nn.Module, configs: list, device, shapes: dict):
     self.decay = self.vector(config.optimizer.weight_decay for config in configs)
     self.states, self.steps = [None]*len(configs), 0
 
-# %% ../nbs/17_stack.ipynb #d14c97d9
+# %% ../nbs/17_stack.ipynb #11669199
 @patch
 def zeros(self: Stack) -> dict: # name → [K, *shape]
     return {name: torch.zeros(len(self), *shape, device=self.device) for name, shape in self.shapes.items()}
 
-# %% ../nbs/17_stack.ipynb #937d43d3
+# %% ../nbs/17_stack.ipynb #0c12bfea
 @patch
 def vector(self: Stack, values, dtype=torch.float32) -> Tensor: # [K]
     return torch.tensor(list(values), dtype=dtype, device=self.device)
 
-# %% ../nbs/17_stack.ipynb #1369f441
+# %% ../nbs/17_stack.ipynb #1994e473
 @patch
 def select(self: Stack, positions: list): # in the order in which they go on
     "Go on with some of the stack only."
@@ -341,13 +341,13 @@ def select(self: Stack, positions: list): # in the order in which they go on
         elif isinstance(value, dict) and key != 'shapes':
             setattr(self, key, {name: tensor[positions] for name, tensor in value.items()})
 
-# %% ../nbs/17_stack.ipynb #52037977
+# %% ../nbs/17_stack.ipynb #5086bfb1
 @patch
 def rates(self: Stack, progress: float) -> Tensor: # [K]
     "The learning rates at this progress."
     return self.vector(config.rate(progress, config.optimizer.lr) for config in self.configs)
 
-# %% ../nbs/17_stack.ipynb #6923ed05
+# %% ../nbs/17_stack.ipynb #710ec13c
 @patch
 def move(self: Stack, progress: float): # 0…1
     "Take every gate and learning rate to where training is."
@@ -357,28 +357,28 @@ def move(self: Stack, progress: float): # 0…1
     self.hardened = self.vector((state.straight for state in self.states), torch.bool)
     self.rank()
 
-# %% ../nbs/17_stack.ipynb #4f0e5a0b
+# %% ../nbs/17_stack.ipynb #4260f734
 @patch
 def rank(self: Stack):
     "Find where each ticket's threshold lies now."
     self.cut = torch.stack([self.threshold(k) for k in range(len(self))])
 
-# %% ../nbs/17_stack.ipynb #0c2373c3
+# %% ../nbs/17_stack.ipynb #7b1a4cc0
 @patch
 def threshold(self: Stack, k: int) -> Tensor: # scalar
     if self.configs[k].gate.keep is None: return torch.zeros((), device=self.device)
     return kth_largest([scores[k] for scores in self.scores.values()], self.states[k].density)
 
-# %% ../nbs/17_stack.ipynb #321aabcc
+# %% ../nbs/17_stack.ipynb #d113a88a
 @patch
 def settled(self: Stack, progress: float) -> list: # of bool
     "May this epoch's masks be kept, for each ticket?"
     return [config.gate.settled(progress) for config in self.configs]
 
-# %% ../nbs/17_stack.ipynb #4e6e8b82
+# %% ../nbs/17_stack.ipynb #e4281937
 BLOCK = 2**17   # elements that PyTorch's operations take at a time
 
-# %% ../nbs/17_stack.ipynb #69252895
+# %% ../nbs/17_stack.ipynb #7993a29f
 @patch
 def blocks(self: Stack): # yields (name, slice of tickets, a function that shapes a vector for them)
     "The stack in parts."
@@ -387,11 +387,11 @@ def blocks(self: Stack): # yields (name, slice of tickets, a function that shape
         for start in range(0, len(self), size):
             yield name, *block_of(slice(start, start + size), scores.dim())
 
-# %% ../nbs/17_stack.ipynb #5a94127b
+# %% ../nbs/17_stack.ipynb #5dca3350
 def block_of(part: slice, dims: int) -> tuple: # the slice, and a function: [K] → [part, 1, …, 1]
     return part, lambda vector: vector[part].view(-1, *[1]*(dims - 1))
 
-# %% ../nbs/17_stack.ipynb #640ea38e
+# %% ../nbs/17_stack.ipynb #675683b4
 @patch
 @torch.no_grad()
 def effective(self: Stack, hard: bool = False) -> dict: # name → [K, *shape]
@@ -407,12 +407,12 @@ def effective(self: Stack, hard: bool = False) -> dict: # name → [K, *shape]
             out.copy_(torch.where(shaped(hardened), w*(shifted >= 0), out))
     return self.used
 
-# %% ../nbs/17_stack.ipynb #23920839
+# %% ../nbs/17_stack.ipynb #bb575c14
 def addresses(*tensors) -> list:
     "Where tensors lie, for C."
     return [tensor.data_ptr() for tensor in tensors]
 
-# %% ../nbs/17_stack.ipynb #5a773f2b
+# %% ../nbs/17_stack.ipynb #93de40b2
 @patch
 def effective_in_c(self: Stack, hardened: Tensor) -> dict:
     vectors = addresses(self.cut, self.beta, hardened)
@@ -423,7 +423,7 @@ def effective_in_c(self: Stack, hardened: Tensor) -> dict:
     share_out(work, len(self))
     return self.used
 
-# %% ../nbs/17_stack.ipynb #b370933e
+# %% ../nbs/17_stack.ipynb #9f23e862
 @patch
 def learned(self: Stack) -> dict: # name → bool [K, *shape]
     "The hard masks."
@@ -431,13 +431,13 @@ def learned(self: Stack) -> dict: # name → bool [K, *shape]
     shaped = {name: block_of(whole, scores.dim())[1] for name, scores in self.scores.items()}
     return {name: scores >= shaped[name](self.cut) for name, scores in self.scores.items()}
 
-# %% ../nbs/17_stack.ipynb #c1f0936c
+# %% ../nbs/17_stack.ipynb #083a1e06
 @patch
 def under(self: Stack, learned: dict, positions: list) -> dict: # name → [positions, *shape]
     "The weights of some tickets under masks that were put aside."
     return {name: self.weights[name][positions]*mask for name, mask in learned.items()}
 
-# %% ../nbs/17_stack.ipynb #7ff7c48e
+# %% ../nbs/17_stack.ipynb #e1cd84bd
 @patch
 def step(self: Stack,
     x: Tensor, # [B, *in_shape]
@@ -457,16 +457,16 @@ def step(self: Stack,
     self.update(grads)
     return logits.detach()
 
-# %% ../nbs/17_stack.ipynb #6366c7db
+# %% ../nbs/17_stack.ipynb #6100b1ed
 BETA1, BETA2, EPSILON = .9, .999, 1e-8   # AdamW's, as PyTorch has them
 
-# %% ../nbs/17_stack.ipynb #d871d588
+# %% ../nbs/17_stack.ipynb #ca0759ae
 @patch
 def sizes(self: Stack) -> tuple: # [K], [K], a number
     "AdamW's step, its decay and its second bias correction."
     return self.lr/(1 - BETA1**self.steps), 1 - self.lr*self.decay, math.sqrt(1 - BETA2**self.steps)
 
-# %% ../nbs/17_stack.ipynb #e4517e0b
+# %% ../nbs/17_stack.ipynb #3722a54a
 @patch
 def adamw(self: Stack, name: str, part: slice, grad: Tensor, shaped):
     "One step of AdamW on a part of the stack, in place."
@@ -477,7 +477,7 @@ def adamw(self: Stack, name: str, part: slice, grad: Tensor, shaped):
     second.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
     values.sub_((first*shaped(size)).div_(second.sqrt().div_(root).add_(EPSILON)))
 
-# %% ../nbs/17_stack.ipynb #f290bdd3
+# %% ../nbs/17_stack.ipynb #803ea790
 @patch
 @torch.no_grad()
 def update(self: Stack, grads: dict): # of the effective weights
@@ -488,7 +488,7 @@ def update(self: Stack, grads: dict): # of the effective weights
         slope = torch.ops.aten.sigmoid_backward(grads[name][part]*self.weights[name][part], mask)
         self.adamw(name, part, slope.mul_(shaped(self.beta)), shaped)
 
-# %% ../nbs/17_stack.ipynb #91f9ff8a
+# %% ../nbs/17_stack.ipynb #f264f4f2
 @patch
 def update_in_c(self: Stack, grads: dict):
     size, shrink, root = self.sizes()
@@ -501,7 +501,7 @@ def update_in_c(self: Stack, grads: dict):
                                       root, 1 - BETA1, BETA2, 1 - BETA2, EPSILON)
     share_out(work, len(self))
 
-# %% ../nbs/17_stack.ipynb #5928ff39
+# %% ../nbs/17_stack.ipynb #74fe5fba
 def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its value
     "The parameters of a network as PyTorch draws them from a seed."
     network = deepcopy(dense)
@@ -511,7 +511,7 @@ def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its v
             module.reset_parameters()
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-# %% ../nbs/17_stack.ipynb #0af530eb
+# %% ../nbs/17_stack.ipynb #b3cab78c
 class DenseStack(Stack):
     "K dense networks, trained together by AdamW, each with its own seed, learning rate and decay."
     def __init__(self, dense: nn.Module, configs: list, device='cpu'):
@@ -529,7 +529,7 @@ class DenseStack(Stack):
     def rank(self): return None
     def settled(self, progress): return [True]*len(self)
 
-# %% ../nbs/17_stack.ipynb #59f7ff34
+# %% ../nbs/17_stack.ipynb #b1b03fdd
 @patch
 def effective(self: DenseStack, hard: bool = False) -> dict: return self.scores
 @patch
@@ -537,14 +537,14 @@ def learned(self: DenseStack) -> dict: return self.scores
 @patch
 def under(self: DenseStack, learned: dict, positions: list) -> dict: return learned
 
-# %% ../nbs/17_stack.ipynb #ce8cf2b1
+# %% ../nbs/17_stack.ipynb #02df1821
 @patch
 @torch.no_grad()
 def update(self: DenseStack, grads: dict):
     for name, part, shaped in self.blocks():
         self.adamw(name, part, grads[name][part], shaped)
 
-# %% ../nbs/17_stack.ipynb #a6bf0a34
+# %% ../nbs/17_stack.ipynb #02ac6911
 def check_startable(dense: nn.Module):
     "Raise a `ConfigError` where a stack of dense twins can't start, or would have to measure statistics."
     alone = 'train these one by one'
@@ -555,7 +555,7 @@ def check_startable(dense: nn.Module):
             raise ConfigError(f'{name} has parameters of its own and no reset_parameters, by which a stack '
                               f'starts it from a seed; {alone}')
 
-# %% ../nbs/17_stack.ipynb #269220e6
+# %% ../nbs/17_stack.ipynb #69302c6a
 @torch.no_grad()
 def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float64 [K], 0…1
     "The accuracy of each of K networks."
@@ -565,14 +565,14 @@ def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float6
         total += len(y)
     return (right.double()/total).cpu()
 
-# %% ../nbs/17_stack.ipynb #acc6f8af
+# %% ../nbs/17_stack.ipynb #84f572eb
 class Best:
     "The best of each ticket so far: its accuracy, its epoch and what it had learned."
     def __init__(self, count: int):
         self.accuracy, self.epoch = [-1.]*count, [0]*count
         self.history, self.learned = [[] for _ in range(count)], {}
 
-# %% ../nbs/17_stack.ipynb #4537fa75
+# %% ../nbs/17_stack.ipynb #c1e30656
 @patch
 def update(self: Best, epoch: int, found: list, eligible: list, learned: dict):
     "Take in an epoch's accuracies; a tie goes to the later epoch."
@@ -587,14 +587,14 @@ def update(self: Best, epoch: int, found: list, eligible: list, learned: dict):
         elif better:
             self.learned[name][better] = values[better]
 
-# %% ../nbs/17_stack.ipynb #850353c8
+# %% ../nbs/17_stack.ipynb #f801842d
 @patch
 def select(self: Best, positions: list):
     for key in 'accuracy', 'epoch', 'history':
         setattr(self, key, [getattr(self, key)[k] for k in positions])
     self.learned = {name: values[positions] for name, values in self.learned.items()}
 
-# %% ../nbs/17_stack.ipynb #5bfacab9
+# %% ../nbs/17_stack.ipynb #3c914a31
 def stack_ticket(
     job: Job, # Of the stack
     config: Config, # Of this ticket
@@ -606,7 +606,7 @@ def stack_ticket(
         mask.scores.data = masks[name].float().cpu()*2 - 1
     return from_model(network, **about(replace(job, config=config)))
 
-# %% ../nbs/17_stack.ipynb #36342db6
+# %% ../nbs/17_stack.ipynb #9f758931
 class StackRun:
     "A stack in training: who is still in it, what was best, and the records of those that have left."
     def __init__(self,
@@ -624,7 +624,7 @@ class StackRun:
         self.steps, self.best = len(self.loaders.train), Best(len(configs))
         self.live, self.done, self.progress = list(indices), {}, 0.
 
-# %% ../nbs/17_stack.ipynb #a14bade7
+# %% ../nbs/17_stack.ipynb #d2931614
 @patch
 def train(self: StackRun):
     "Train until nobody is left in the stack."
@@ -633,7 +633,7 @@ def train(self: StackRun):
         self.judge(epoch)
         if not self.live: return
 
-# %% ../nbs/17_stack.ipynb #568b1941
+# %% ../nbs/17_stack.ipynb #63494e27
 @patch
 def train_epoch(self: StackRun, epoch: int): # from 1
     self.loaders.train.set_epoch(epoch - 1)
@@ -646,7 +646,7 @@ def train_epoch(self: StackRun, epoch: int): # from 1
     self.stack.rank()
     self.stack.network.eval()
 
-# %% ../nbs/17_stack.ipynb #a1a18619
+# %% ../nbs/17_stack.ipynb #3552bb90
 @patch
 def judge(self: StackRun, epoch: int):
     "Validate an epoch, put aside what is at its best, and let go of those whose training ends here."
@@ -661,19 +661,19 @@ def judge(self: StackRun, epoch: int):
     if leaving:
         self.let_go(leaving, pruned, epoch)
 
-# %% ../nbs/17_stack.ipynb #c2ad3b18
+# %% ../nbs/17_stack.ipynb #a384b536
 @patch
 def show(self: StackRun):
     top, middle = max(self.best.accuracy), median(self.best.accuracy)
     self.bar.set_postfix(best=f'{top:.2%}', median=f'{middle:.2%}', done=len(self.done))
 
-# %% ../nbs/17_stack.ipynb #da2ff683
+# %% ../nbs/17_stack.ipynb #05553ee2
 @patch
 def impatient(self: StackRun, k: int, epoch: int) -> bool: # k: position in the stack
     patience, best = self.options.patience, self.best.epoch[k]
     return bool(patience and best and epoch - best >= patience)
 
-# %% ../nbs/17_stack.ipynb #2e2e3b81
+# %% ../nbs/17_stack.ipynb #844c75ea
 @patch
 def let_go(self: StackRun, leaving: list, pruned: set, epoch: int): # leaving: positions in the stack
     "Record those that leave, and go on with the others."
@@ -688,7 +688,7 @@ def let_go(self: StackRun, leaving: list, pruned: set, epoch: int): # leaving: p
         self.stack.select(staying)
         self.best.select(staying)
 
-# %% ../nbs/17_stack.ipynb #d9ae4c6a
+# %% ../nbs/17_stack.ipynb #8135e9fd
 @patch
 def records(self: StackRun, positions: list) -> list: # of dicts
     "Test those at some positions, under what was put aside for them."
@@ -698,7 +698,7 @@ def records(self: StackRun, positions: list) -> list: # of dicts
     return [self.record(k, tested[place], {name: values[place] for name, values in learned.items()})
             for place, k in enumerate(positions)]
 
-# %% ../nbs/17_stack.ipynb #afcf8218
+# %% ../nbs/17_stack.ipynb #93f76f9a
 @patch
 def record(self: StackRun, k: int, tested: float, own: dict) -> dict: # own: what it has learned
     "What is known of a ticket at its end."
@@ -712,7 +712,7 @@ def record(self: StackRun, k: int, tested: float, own: dict) -> dict: # own: wha
         parameters=size, epochs=len(best.history[k]), validation_history=best.history[k],
         ticket=ticket, state=state)
 
-# %% ../nbs/17_stack.ipynb #a5ec31db
+# %% ../nbs/17_stack.ipynb #1b7b7750
 def train_stack(
     config: Config, # What all tickets have in common: network, data set, epochs and so on
     variants: list, # Of dicts, one per ticket, with keys from `VARIES`
@@ -730,13 +730,13 @@ def train_stack(
         done = train_parts(job, configs, bar, after_epoch)
     return [done[index] for index in range(len(configs))]
 
-# %% ../nbs/17_stack.ipynb #d32f6991
+# %% ../nbs/17_stack.ipynb #e3901a26
 def make_bar(job: Job, count: int, progress: bool): # count: of tickets
     steps = len(job.dataset.train)//job.config.data.batch_size*job.config.loop.epochs
     how = dict(mininterval=.5, dynamic_ncols=True) | ({} if progress else dict(disable=True))
     return tqdm(total=count*steps, desc='tickets × steps', **how)
 
-# %% ../nbs/17_stack.ipynb #1dbb9868
+# %% ../nbs/17_stack.ipynb #8d33b78b
 def train_parts(job: Job, configs: list, bar, after_epoch=None) -> dict: # index → record
     "Train all; where they don't fit in memory, one half after the other."
     done, waiting = {}, [range(len(configs))]
@@ -753,11 +753,11 @@ def train_parts(job: Job, configs: list, bar, after_epoch=None) -> dict: # index
             bar.update(before - bar.n)
     return done
 
-# %% ../nbs/17_stack.ipynb #db72fc0e
+# %% ../nbs/17_stack.ipynb #203d26b0
 def is_shortage(error: Exception) -> bool: # of memory
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
-# %% ../nbs/17_stack.ipynb #3e777881
+# %% ../nbs/17_stack.ipynb #fa7f5aa3
 def halves(part: range, error: Exception) -> list: # of ranges
     "The halves of a part that didn't fit in memory; a `ConfigError` where it is a single ticket."
     if len(part) == 1:
