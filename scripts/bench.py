@@ -144,14 +144,15 @@ def memory(args) -> dict:
         faults = statistics.median(each['faults_per_step'])
         rate = spread(each['images_per_second'], 0)
         print(f'{name:20} {rate} images/s, {faults:,.0f} page faults per step')
-    return dict(batch_size=256, dataset='mnist', steps=STEPS, processes=values, ratios=memory_ratios(values))
+    about = dict(batch_size=256, dataset='mnist', steps=STEPS)
+    return about | dict(processes=values, ratios=memory_ratios(values))
 
 
 def memory_ratios(values: dict) -> dict: # name → ratios of images/s, one per turn
     ratios = {}
     for arch in 'lenet5', 'cnn':
         kept, free = (values[f'{arch} {what}']['images_per_second'] for what in ('kept', 'given back'))
-        ratios[f'kept / given back, {arch}'] = [a/b for a, b in zip(kept, free)]
+        ratios[f'memory kept / given back, {arch}'] = [a/b for a, b in zip(kept, free)]
     for name, ratio in ratios.items():
         print(f'{name:44} {spread(ratio)}')
     return ratios
@@ -178,11 +179,14 @@ def main():
     torch.set_num_threads(args.threads)
     command = ' '.join(['python scripts/bench.py', *sys.argv[1:]])
     about = dict(study='bench', command=command, load_before=os.getloadavg()[0])
-    found = dict(memory=memory(args)) | steps(args)
+    kept, found = memory(args), steps(args)
+    for name, ratio in kept['ratios'].items():
+        found['ratios_of_medians'][name] = statistics.median(ratio)
     finished = datetime.now(timezone.utc).isoformat(timespec='seconds')
-    about |= dict(threads=args.threads, hardware=hardware(configure().engine.device), instructions=instructions(),
-                  versions=versions(), finished=finished)
-    append_record(RECORDS, about | found)
+    machine = hardware(configure().engine.device)
+    about |= dict(threads=args.threads, hardware=machine, instructions=instructions(), versions=versions(),
+                  finished=finished)
+    append_record(RECORDS, about | found | dict(memory=kept))
     print(f'recorded in results/{RECORDS.name}')
 
 
