@@ -5,7 +5,7 @@ BIN     = $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 
 # make train DATASET=mnist ARCH=lenet5 EPOCHS=20 …: any option of scripts/train.py in capitals
-OPTIONS = DATASET ARCH WIDTH GATE OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
+OPTIONS = DATASET IN_SHAPE MODEL ARCH WIDTH GATE KEEP OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
 GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 # the first run is runs/quickstart; one with options is named after them
 NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/--[a-z_]* //g; s/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)

@@ -6,7 +6,7 @@
 __all__ = ['LOWEST', 'STARTS', 'PowerLaw', 'fit_power_law', 'resample', 'Scaling', 'compare', 'fit_scaling', 'price', 'plot_law',
            'plot_scaling', 'mean_and_spread', 'runs_table', 'plot_runs']
 
-# %% ../nbs/19_scaling.ipynb #581803bc
+# %% ../nbs/19_scaling.ipynb #962868d8
 from dataclasses import dataclass
 from itertools import product
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.stats import norm, t
 
-# %% ../nbs/19_scaling.ipynb #fade8638
+# %% ../nbs/19_scaling.ipynb #6ff56213
 @dataclass(frozen=True)
 class PowerLaw:
     "error(n) = floor + scale·n^(−exponent). Its three numbers may be arrays: many laws at once."
@@ -25,7 +25,7 @@ class PowerLaw:
     def __call__(self, size): # error
         return self.floor + self.scale*np.asarray(size, float)**-self.exponent
 
-# %% ../nbs/19_scaling.ipynb #8c33ed76
+# %% ../nbs/19_scaling.ipynb #f6e99cee
 @patch
 def size(self: PowerLaw, error): # the n that has this error; inf where the floor is above it
     "The inverse of the law."
@@ -34,7 +34,7 @@ def size(self: PowerLaw, error): # the n that has this error; inf where the floo
         n = (np.where(above > 0, above, 1)/self.scale)**(-1/np.asarray(self.exponent, float))
     return np.where(above > 0, n, np.inf)
 
-# %% ../nbs/19_scaling.ipynb #dc42c6b8
+# %% ../nbs/19_scaling.ipynb #b2376f06
 def _predict(p, x): # p [B, 3], x [P] → log errors [B, P], and their slopes by p [B, P, 3]
     fall = p[:, 1:2] - p[:, 2:]*x
     error = np.logaddexp(p[:, :1], fall)
@@ -44,7 +44,7 @@ def _predict(p, x): # p [B, 3], x [P] → log errors [B, P], and their slopes by
 def _huber(r, delta):
     return np.where(np.abs(r) <= delta, r**2/2, delta*(np.abs(r) - delta/2)).sum(-1)
 
-# %% ../nbs/19_scaling.ipynb #4feb7991
+# %% ../nbs/19_scaling.ipynb #cb74a231
 def _step(slope, r, delta, damping): # slopes [B, P, 3], residuals [B, P] → the change of p [B, 3]
     weight = np.minimum(1, delta/np.maximum(np.abs(r), 1e-300))
     normal = np.einsum('bpi,bp,bpj->bij', slope, np.where(weight < 1, weight/10, 1), slope)
@@ -52,7 +52,7 @@ def _step(slope, r, delta, damping): # slopes [B, P, 3], residuals [B, P] → th
     normal = normal + (damping[:, None]*diagonal + 1e-12)[..., None]*np.eye(3)
     return np.linalg.solve(normal, np.einsum('bpi,bp,bp->bi', slope, weight, r)[..., None])[..., 0]
 
-# %% ../nbs/19_scaling.ipynb #bcc6c3b3
+# %% ../nbs/19_scaling.ipynb #0a95341e
 LOWEST = -7.   # a floor this far below the smallest error, in log space, counts as none
 
 def _inside(p, target, floor): # p with its floor and its exponent kept within their ranges
@@ -60,11 +60,11 @@ def _inside(p, target, floor): # p with its floor and its exponent kept within t
     e = np.clip(p[:, 0], low + LOWEST, low) if floor else p[:, 0]
     return np.stack([e, p[:, 1], np.clip(p[:, 2], .01, 5.)], 1)
 
-# %% ../nbs/19_scaling.ipynb #48a41112
+# %% ../nbs/19_scaling.ipynb #587b82c7
 def _choose(better, new, old): # rows of `new` where better [B], else of `old`
     return np.where(better.reshape(-1, *[1]*(old.ndim - 1)), new, old)
 
-# %% ../nbs/19_scaling.ipynb #1f7c708a
+# %% ../nbs/19_scaling.ipynb #de472063
 def _descend(p, x, target, delta, floor, steps=60): # starts [B, 3], log errors [B, P] → p, its loss
     free = np.array([bool(floor), True, True])
     p, damping, idle = _inside(p, target, floor), np.full(len(p), 1e-2), 0
@@ -83,7 +83,7 @@ def _descend(p, x, target, delta, floor, steps=60): # starts [B, 3], log errors 
         damping = np.clip(np.where(better, damping*.3, damping*5), 1e-8, 1e8)
     return p, loss
 
-# %% ../nbs/19_scaling.ipynb #3c01a8b2
+# %% ../nbs/19_scaling.ipynb #e84b1ef1
 # (floor as a fraction of the smallest error, exponent)
 STARTS = [(floor, exponent) for floor in (.02, .5, .9) for exponent in (.2, .5, 1.)]
 
@@ -98,7 +98,7 @@ def _search(x, target, floor, delta, starts): # the best p [B, 3] over all start
         loss = np.where(better, found, loss)
     return best
 
-# %% ../nbs/19_scaling.ipynb #59c52351
+# %% ../nbs/19_scaling.ipynb #4ea3c367
 def _check_data(sizes, table, floor): # a `ValueError` where no law can be fitted
     if (different := len(np.unique(sizes))) < 3 + floor:
         raise ValueError(f'a fit of {2 + floor} numbers needs {3 + floor} different sizes, not {different}')
@@ -107,14 +107,14 @@ def _check_data(sizes, table, floor): # a `ValueError` where no law can be fitte
     if not (np.isfinite(table).all() and (table > 0).all() and (sizes > 0).all()):
         raise ValueError('sizes and errors must be finite and above 0: an error of 0 has no logarithm')
 
-# %% ../nbs/19_scaling.ipynb #94680684
+# %% ../nbs/19_scaling.ipynb #4fae6754
 def _fit(x, target, floor, delta, starts): # log sizes [P], log errors [B, P] → PowerLaw of arrays [B]
     e, a, exponent = _search(x - x.mean(), target, floor, delta, starts).T
     none = e <= target.min(1) + LOWEST + 1e-6
     low = np.where(none, 0., np.exp(e)) if floor else np.zeros(len(e))
     return PowerLaw(low, np.exp(a + exponent*x.mean()), exponent)
 
-# %% ../nbs/19_scaling.ipynb #bb232dcc
+# %% ../nbs/19_scaling.ipynb #496cd8cf
 def fit_power_law(
     sizes, # [P], above 0: weights, or images
     errors, # [P] or, of many curves, [B, P]; above 0
@@ -129,11 +129,11 @@ def fit_power_law(
     if np.ndim(errors) > 1: return law
     return PowerLaw(*(float(numbers[0]) for numbers in (law.floor, law.scale, law.exponent)))
 
-# %% ../nbs/19_scaling.ipynb #6ff9b5d6
+# %% ../nbs/19_scaling.ipynb #0fc93afc
 def _student(freedom, level): # Student's quantile over the normal one
     return t.ppf((1 + level)/2, freedom)/norm.ppf((1 + level)/2)
 
-# %% ../nbs/19_scaling.ipynb #bb080223
+# %% ../nbs/19_scaling.ipynb #7c2b8bad
 def resample(
     errors: list, # Of arrays: the errors at each size, one per seed, at least two
     draws: int, # How many
@@ -152,7 +152,7 @@ def resample(
         out[:, k] = own.mean() + (means - own.mean())*np.sqrt(n/(n - 1))*student
     return np.maximum(out, 1e-12)
 
-# %% ../nbs/19_scaling.ipynb #80c6aeb3
+# %% ../nbs/19_scaling.ipynb #695c38aa
 @dataclass(frozen=True)
 class Scaling:
     "A law, and the laws that a bootstrap over seeds gave in its place."
@@ -164,7 +164,7 @@ class Scaling:
     def interval(self, of=lambda law: law.exponent) -> tuple: # (low, high) of what follows from a law
         return compare(of, self)
 
-# %% ../nbs/19_scaling.ipynb #c7c93271
+# %% ../nbs/19_scaling.ipynb #ce219606
 def compare(
     of, # A function of as many laws as there are fits → a number or an array
     *fits: Scaling,
@@ -175,7 +175,7 @@ def compare(
     found = np.array([np.quantile(of(*laws), tails, axis=-1, method='inverted_cdf') for laws in sets])
     return found[:, 0].min(0), found[:, 1].max(0)
 
-# %% ../nbs/19_scaling.ipynb #4bc2fe76
+# %% ../nbs/19_scaling.ipynb #22d0dca3
 @patch
 def __str__(self: Scaling):
     def about(of, digits):
@@ -187,26 +187,25 @@ def __str__(self: Scaling):
         floor = f'floor {about(lambda law: law.floor, 2)}'
     return f'exponent {about(lambda law: law.exponent, 3)}, {floor}; {self.level:.0%} intervals over seeds'
 
-# %% ../nbs/19_scaling.ipynb #3ee0e592
+# %% ../nbs/19_scaling.ipynb #4cc0ab32
 def fit_scaling(
     sizes, # [P]
     errors: list, # Of arrays: at each size one per seed
     floor: bool = True, # False: E = 0
     draws: int = 500, # Of the bootstrap
     level: float = .9, # Of the intervals
-    delta: float = .05, # As for `fit_power_law`
-    seed: int = 0, # Of the bootstrap
+    delta: float = .05, seed: int = 0,
 ) -> Scaling:
     "Fit a power law to mean errors, with a bootstrap over seeds."
     means, again = np.array([np.mean(e) for e in errors]), resample(errors, draws, seed, level)
     law, without = fit_power_law(sizes, means, floor, delta), fit_power_law(sizes, again, False, delta)
     if not floor: return Scaling(law, (without,), level, False)
-    starts = [(np.clip(law.floor/means.min(), .02, .95), law.exponent), *STARTS[1::4]]
-    laws = fit_power_law(sizes, again, True, delta, starts)
+    start = np.clip(law.floor/means.min(), .02, .95), law.exponent
+    laws = fit_power_law(sizes, again, True, delta, [start, *STARTS[1::4]])
     identified = bool(np.quantile(laws.floor, (1 - level)/2) > .01*means.min())
     return Scaling(law, (laws,) if identified else (laws, without), level, identified)
 
-# %% ../nbs/19_scaling.ipynb #c9bc69b8
+# %% ../nbs/19_scaling.ipynb #1beb2dea
 def price(
     ticket: Scaling, # Error against random weights
     twin: Scaling, # Error against trained weights
@@ -219,7 +218,7 @@ def price(
     low, high = compare(of, ticket, twin)
     return like_size(of(ticket.law, twin.law)), (like_size(low), like_size(high))
 
-# %% ../nbs/19_scaling.ipynb #bd91b318
+# %% ../nbs/19_scaling.ipynb #5514e561
 def plot_law(ax, fit: Scaling, smallest: float, largest: float, unit: float, colour): # unit: 100 for percent
     "A law as a line with the band of its interval."
     n = np.geomspace(smallest, largest, 60)
@@ -227,7 +226,7 @@ def plot_law(ax, fit: Scaling, smallest: float, largest: float, unit: float, col
     ax.plot(n, unit*fit.law(n), color=colour, lw=1.2)
     ax.fill_between(n, unit*low, unit*high, color=colour, alpha=.2, lw=0)
 
-# %% ../nbs/19_scaling.ipynb #63e213d3
+# %% ../nbs/19_scaling.ipynb #28f65ebf
 def plot_scaling(
     ax, # matplotlib's
     sizes, # [P]
@@ -246,7 +245,7 @@ def plot_scaling(
     ax.set(xscale='log', yscale='log')
     return ax
 
-# %% ../nbs/19_scaling.ipynb #b0773f71
+# %% ../nbs/19_scaling.ipynb #15ff60ef
 def mean_and_spread(
     values, # Of any number of runs
     digits: int = 2,
@@ -257,14 +256,14 @@ def mean_and_spread(
     mean = f'{values.mean():.{digits}f}'
     return mean if len(values) == 1 else f'{mean} ± {values.std(ddof=1):.{digits}f}'
 
-# %% ../nbs/19_scaling.ipynb #7e51844c
+# %% ../nbs/19_scaling.ipynb #4cffd1c5
 def _row(group): # of the table
     return dict(n=len(group), test=mean_and_spread(100*group.test_accuracy),
                 validation=mean_and_spread(100*group.validation_accuracy), kept=f'{group.density.mean():.2f}',
                 pure=bool(group.pure.all()), kB=f'{group.ticket_bytes.mean()/1e3:.1f}',
                 seconds=f'{group.seconds.mean():.0f}')
 
-# %% ../nbs/19_scaling.ipynb #c557f53e
+# %% ../nbs/19_scaling.ipynb #00820856
 def runs_table(
     runs: pd.DataFrame, # A row per run, with the columns of its summary
     by: str, # The column that tells the variants apart
@@ -273,7 +272,7 @@ def runs_table(
     groups = dict(list(runs.groupby(by, sort=False)))
     return pd.DataFrame([_row(group) for group in groups.values()], index=pd.Index(list(groups), name=by))
 
-# %% ../nbs/19_scaling.ipynb #7bd4fd00
+# %% ../nbs/19_scaling.ipynb #314159d4
 def plot_runs(
     ax, # matplotlib's
     runs: pd.DataFrame, # A row per run

@@ -11,7 +11,7 @@ __all__ = ['DRAWS', 'MOST', 'METHODS', 'LINES', 'ONE', 'SIGNS', 'WAYS', 'TheoryE
            'train_target', 'construct_binary_layer', 'construct_binary', 'sufficient_subset', 'price_points',
            'price_chart']
 
-# %% ../nbs/20_theory.ipynb #45b2b341
+# %% ../nbs/20_theory.ipynb #30fb4993
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -31,11 +31,11 @@ from .loop import BareEngine, Callback, LoopOptions, Run, train
 from .prng import STEP_STD, random_words, weights
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
-# %% ../nbs/20_theory.ipynb #ca6aa941
+# %% ../nbs/20_theory.ipynb #e367d1f8
 class TheoryError(UserError):
     "A target that the construction can't reach, or doesn't cover."
 
-# %% ../nbs/20_theory.ipynb #955c9a88
+# %% ../nbs/20_theory.ipynb #28774275
 DRAWS = 13   # a Philox stream of its own: none of `prng.STREAMS`
 
 def draws(
@@ -49,7 +49,7 @@ def draws(
     words = random_words(seed, layer, range(rows), -(-count//4), DRAWS).reshape(rows, -1)[:, :count]
     return torch.from_numpy(low + (high - low)*((words >> 8) + .5)/2**24).float()
 
-# %% ../nbs/20_theory.ipynb #4309800e
+# %% ../nbs/20_theory.ipynb #14fd0063
 def subset_sums(
     candidates: Tensor, # [..., n]
 ) -> Tensor: # [..., 2ⁿ]; bit i of a sum's place tells whether candidate i is in it
@@ -59,7 +59,7 @@ def subset_sums(
         sums = torch.cat([sums, sums + candidates[..., i:i + 1]], -1)
     return sums
 
-# %% ../nbs/20_theory.ipynb #8b3a196d
+# %% ../nbs/20_theory.ipynb #afd69611
 def _split(count: int, targets: int) -> int: # candidates whose sums are looked up; the others' are sorted
     def cost(left): return 2**(count - left)*(count - left) + 3*targets*2**left*(count - left)
     return min(range(count//2 + 1), key=cost)
@@ -67,7 +67,7 @@ def _split(count: int, targets: int) -> int: # candidates whose sums are looked 
 def _bits(places: Tensor, count: int) -> Tensor: # int64 [...] → bool [..., count]
     return (places[..., None] >> torch.arange(count, device=places.device) & 1).bool()
 
-# %% ../nbs/20_theory.ipynb #e40e886f
+# %% ../nbs/20_theory.ipynb #86829b60
 def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [G, T], [G, n] → bool [G, T, n]
     count = candidates.shape[1]
     high, (low, order) = subset_sums(candidates[:, :left]), subset_sums(candidates[:, left:]).sort(-1)
@@ -81,7 +81,7 @@ def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [
     place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
     return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
 
-# %% ../nbs/20_theory.ipynb #50398130
+# %% ../nbs/20_theory.ipynb #3b24dbda
 def misses(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -91,18 +91,18 @@ def misses(
     sums = torch.einsum('gtn,gn->gt', kept.double(), candidates.double())
     return (sums - targets.double()).abs()
 
-# %% ../nbs/20_theory.ipynb #9a4bf993
+# %% ../nbs/20_theory.ipynb #8f296012
 def _none(*shape, device=None): # a mask that keeps nothing
     return torch.zeros(*shape, dtype=torch.bool, device=device)
 
-# %% ../nbs/20_theory.ipynb #0a4128ac
+# %% ../nbs/20_theory.ipynb #aa0f51fa
 MOST = 26   # candidates that an exact search takes at most: 2¹³ sums on either side
 
 def _check_count(count):
     if 1 <= count <= MOST: return
     raise TheoryError(f'an exact search takes 1 to {MOST} candidates, not {count}: use method="greedy"')
 
-# %% ../nbs/20_theory.ipynb #ee895c3b
+# %% ../nbs/20_theory.ipynb #b17d0ddd
 def nearest_subset(
     targets: Tensor, # [G, T], in G groups
     candidates: Tensor, # [G, n], shared by the targets of a group
@@ -119,7 +119,7 @@ def nearest_subset(
         kept[g:g + many, t:t + few] = _meet(part, candidates[g:g + many].double(), left)
     return kept
 
-# %% ../nbs/20_theory.ipynb #b013b5ef
+# %% ../nbs/20_theory.ipynb #68ae746d
 def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int64 [P, 2]; what is left
     count = flips.shape[1]
     first, second = torch.triu_indices(count, count, device=rest.device)
@@ -127,7 +127,7 @@ def _improve(rest: Tensor, flips: Tensor) -> tuple: # [P], [P, n] → flips, int
     left, which = (rest[:, None] - pairs).abs().min(-1)
     return torch.stack([first[which], second[which]], 1), left
 
-# %% ../nbs/20_theory.ipynb #94f25958
+# %% ../nbs/20_theory.ipynb #bcf00e62
 def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept [P, n]; what is missing
     rest, kept = targets.clone(), _none(*c.shape, device=c.device)
     for column in c.abs().argsort(-1, descending=True).T[..., None].unbind():
@@ -137,7 +137,7 @@ def _largest_first(targets: Tensor, c: Tensor) -> tuple: # [P], [P, n] → kept 
         rest -= value*take
     return kept, rest
 
-# %% ../nbs/20_theory.ipynb #8460e883
+# %% ../nbs/20_theory.ipynb #0412e2e6
 def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [P, n] → bool [P, n]
     kept, rest = _largest_first(targets, c)
     todo = torch.arange(len(c), device=c.device)
@@ -152,7 +152,7 @@ def _greedy(targets: Tensor, c: Tensor, rounds: int) -> Tensor: # float64 [P], [
         rest[todo] = targets[todo] - (c[todo]*kept[todo]).sum(-1)
     return kept
 
-# %% ../nbs/20_theory.ipynb #bd5a63f0
+# %% ../nbs/20_theory.ipynb #9344cc71
 def greedy_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -167,7 +167,7 @@ def greedy_subset(
     found = [_greedy(t.double().flatten(), spread(c), rounds) for t, c in parts]
     return torch.cat(found).view(groups, each, count)
 
-# %% ../nbs/20_theory.ipynb #bbdd739d
+# %% ../nbs/20_theory.ipynb #54242898
 def _arrows(ax, values): # numbers laid end to end from 0, positive ones in blue, negative ones in red
     at = 0.
     for level, value in enumerate(values):
@@ -182,14 +182,14 @@ def _crowd(ax, sums): # all sums as points, scattered vertically so that one see
     heights = -1.8 + .5*np.linspace(-1, 1, 97)[np.arange(len(sums))*37 % 97]
     ax.scatter(sums, heights, s=1, alpha=.15, color='C2', linewidths=0, label=f'all {len(sums):,} sums')
 
-# %% ../nbs/20_theory.ipynb #72e06626
+# %% ../nbs/20_theory.ipynb #ff4629e0
 def number_line(
     ax, # matplotlib's
     target: float,
     candidates, # floats [n]
     kept, # bools [n]
 ): # ax
-    "One weight as a sum of random numbers, end to end; below it those not kept, and all subset sums."
+    "One weight as a sum of random numbers; below it those not kept, and all sums."
     candidates, kept = np.asarray(candidates, float), np.asarray(kept, bool)
     chosen = candidates[kept][np.argsort(-candidates[kept])]
     at, out = _arrows(ax, chosen), candidates[~kept]
@@ -202,7 +202,7 @@ def number_line(
     ax.grid(axis='y', visible=False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #d54525cc
+# %% ../nbs/20_theory.ipynb #daa89d06
 def nearest_one(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -212,10 +212,10 @@ def nearest_one(
     gaps = torch.cat([gaps, targets.double().abs()[:, :, None]], -1)
     return F.one_hot(gaps.argmin(-1), gaps.shape[-1])[..., :-1].bool()
 
-# %% ../nbs/20_theory.ipynb #3e9ae12e
+# %% ../nbs/20_theory.ipynb #2b2a586d
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
-# %% ../nbs/20_theory.ipynb #2b80ed65
+# %% ../nbs/20_theory.ipynb #58c547f2
 def halvings(
     counts, # [C] numbers of candidates
     errors: np.ndarray, # [C, N], N targets each
@@ -231,7 +231,7 @@ def halvings(
     slope, intercept = np.polyfit(counts, logs.mean(1), 1)
     return slope, *np.quantile(slopes, [.025, .975]), intercept
 
-# %% ../nbs/20_theory.ipynb #c5e99c11
+# %% ../nbs/20_theory.ipynb #f246f5cf
 LINES = dict(exact='nearest subset: median', greedy='greedy: median', one='nearest one (Malach): median')
 
 def _law_line(ax, rows, colour): # the rows of one method
@@ -243,7 +243,7 @@ def _law_line(ax, rows, colour): # the rows of one method
     if bounded:
         ax.plot(*zip(*bounded), 'k--', lw=1.2, label='proved: the median is below')
 
-# %% ../nbs/20_theory.ipynb #075d3656
+# %% ../nbs/20_theory.ipynb #8defaadd
 def law_chart(
     ax, # matplotlib's
     rows, # dicts of n, method, median, q10, q90 (errors) and bound (of the median; may be missing)
@@ -260,7 +260,7 @@ def law_chart(
     ax.legend(fontsize=8, loc='lower left')
     return ax
 
-# %% ../nbs/20_theory.ipynb #8c6d6f1c
+# %% ../nbs/20_theory.ipynb #c1a5fc26
 @lru_cache(maxsize=None)
 def irwin_hall(
     m: int, # How many uniform numbers on [−1, 1], at least 1
@@ -271,14 +271,14 @@ def irwin_hall(
     density = sum((sign*part**(m - 1) for sign, part in parts), Fraction(0))/(2**m*math.factorial(m - 1))
     return density, sum((sign*part**m for sign, part in parts), Fraction(0))/(2**m*math.factorial(m))
 
-# %% ../nbs/20_theory.ipynb #625cdc51
+# %% ../nbs/20_theory.ipynb #3d5175e2
 def _chances(count: int, tolerance: float, target: float) -> tuple: # p and h of the proposition, for 0…count
     eps, z, most = Fraction(tolerance), Fraction(target), range(1, count + 1)
     p = [float(irwin_hall(m, z + eps)[1] - irwin_hall(m, z - eps)[1]) for m in most]
     h = [min(1., float(2*eps*irwin_hall(m, Fraction(0))[0])) for m in most]
     return [float(abs(z) <= eps), *p], [1., *h]
 
-# %% ../nbs/20_theory.ipynb #42d3edd5
+# %% ../nbs/20_theory.ipynb #49ee2e8a
 @lru_cache(maxsize=None)
 def second_moment_bound(
     count: int, # Candidates, uniform on [−1, 1]
@@ -295,7 +295,7 @@ def second_moment_bound(
                 second += pairs*min(p[c + a]*h[b], p[c + b]*h[a])
     return first**2/second if second else 0.
 
-# %% ../nbs/20_theory.ipynb #19850984
+# %% ../nbs/20_theory.ipynb #71ec6309
 def success_bound(count: int, tolerance: float, target: float) -> float: # as `second_moment_bound`
     "The same, with the candidates in the best partition into blocks."
     fails = [1.]
@@ -304,7 +304,7 @@ def success_bound(count: int, tolerance: float, target: float) -> float: # as `s
         fails.append(min(whole, *(fails[k]*fails[n - k] for k in range(1, n//2 + 1)), fails[-1]))
     return 1 - fails[count]
 
-# %% ../nbs/20_theory.ipynb #d03556aa
+# %% ../nbs/20_theory.ipynb #5a3c520a
 def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     marker, line, name = dict(exact=('o', '--', 'subset'), one=('x', ':', 'one'))[rows[0]['method']]
     n, targets = np.array([[row['n'], row['targets']] for row in rows]).T
@@ -313,7 +313,7 @@ def _success_line(ax, rows, colour): # the rows of one method and one tolerance
     ax.errorbar(n, share, spread, fmt=marker, ms=4, color=colour, label=label)
     ax.plot(n, [row['bound'] for row in rows], line, color=colour, lw=1.2)
 
-# %% ../nbs/20_theory.ipynb #b360345a
+# %% ../nbs/20_theory.ipynb #6dbfeb11
 def success_chart(
     ax, # matplotlib's
     rows, # dicts of n, tolerance, method, successes, targets, bound
@@ -328,7 +328,7 @@ def success_chart(
     ax.legend(fontsize=7, loc='center right')
     return ax
 
-# %% ../nbs/20_theory.ipynb #6636d8e7
+# %% ../nbs/20_theory.ipynb #52a525e2
 ONE = STEP_STD['uniform']/255   # the standard deviation at which `prng`'s uniform weights span −1 to 1
 
 def match(
@@ -340,7 +340,7 @@ def match(
     columns = [linear_sum_assignment(sign*group, maximize=True)[1] for sign, group in zip(signs, groups)]
     return torch.cat([torch.from_numpy(each) for each in columns])
 
-# %% ../nbs/20_theory.ipynb #0938ec98
+# %% ../nbs/20_theory.ipynb #d81342a4
 @dataclass
 class Block:
     "Some random layers, pruned, that stand for one layer of the target."
@@ -358,7 +358,7 @@ class Block:
     @property
     def kept(self) -> int: return sum(int(np.count_nonzero(mask)) for mask in self.masks)
 
-# %% ../nbs/20_theory.ipynb #d7fb3dfc
+# %% ../nbs/20_theory.ipynb #28d51719
 @dataclass(frozen=True)
 class Search:
     "How the subsets are looked for."
@@ -374,7 +374,7 @@ class Search:
         if self.tolerance is not None and not self.tolerance > 0:
             raise TheoryError(f'tolerance must be above 0, not {self.tolerance}')
 
-# %% ../nbs/20_theory.ipynb #bbd7a167
+# %% ../nbs/20_theory.ipynb #cd098f02
 def _check_range(targets, candidates, search): # raises where a target can't be reached at all
     low, high = candidates.clamp(max=0).sum(1), candidates.clamp(min=0).sum(1)
     over = torch.maximum(targets - high, low - targets)
@@ -384,21 +384,26 @@ def _check_range(targets, candidates, search): # raises where a target can't be 
                       f'{low[worst]:.4g} … {high[worst]:.4g}; use more candidates, a larger reach, '
                       'or a target with smaller weights')
 
-# %% ../nbs/20_theory.ipynb #07ec326b
+# %% ../nbs/20_theory.ipynb #7901c3a0
 def _searched(targets, candidates, method, most): # by one method, among the candidates that aren't dead
-    alive = int((candidates != 0).sum(1).max()) if len(candidates) else 1
+    if not len(targets): return candidates != 0
+    alive = int((candidates != 0).sum(1).max())
     room = most if method == 'exact' else candidates.shape[1]
     live = (candidates == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :max(1, min(room, alive))]
     found = METHODS[method](targets[:, None], candidates.gather(1, live))[:, 0]
     return torch.zeros_like(candidates, dtype=torch.bool).scatter_(1, live, found) & (candidates != 0)
 
-# %% ../nbs/20_theory.ipynb #f1f8040a
-def _too_few(search, count, how_many, largest): # raises where the tolerance isn't met
-    raise TheoryError(f'{count} candidates are too few for tolerance {search.tolerance:g}: {how_many} '
-                      f'{search.where}s are missed, by up to {largest:.2g}; '
+# %% ../nbs/20_theory.ipynb #2dff49cf
+def _missed(targets, candidates, kept): # float64 [P]
+    return ((candidates*kept).sum(1) - targets).abs()
+
+def _check_met(missed, count, search): # raises where the tolerance isn't met
+    if (fails := int((missed > search.tolerance).sum())) == 0: return
+    raise TheoryError(f'{count} candidates are too few for tolerance {search.tolerance:g}: {fails} of '
+                      f'{len(missed)} {search.where}s are missed, by up to {missed.max():.2g}; '
                       'use more candidates or a larger tolerance')
 
-# %% ../nbs/20_theory.ipynb #193cb5f4
+# %% ../nbs/20_theory.ipynb #ef0aabd0
 def choose_subsets(
     targets: Tensor, # [P]
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
@@ -406,19 +411,17 @@ def choose_subsets(
 ) -> Tensor: # bool [P, n], on the CPU
     "A subset of its own candidates for each target; a `TheoryError` where one can't be met."
     targets, candidates = (each.to(search.device or targets.device) for each in (targets, candidates))
-    if search.tolerance is not None:
-        _check_range(targets, candidates, search)
-    kept = _none(*candidates.shape, device=targets.device)
-    todo = torch.arange(len(targets), device=targets.device)
-    for method in ('greedy', 'exact') if search.method == 'greedy' else (search.method,):
+    first, *others = ('greedy', 'exact') if search.method == 'greedy' else (search.method,)
+    if search.tolerance is None: return _searched(targets, candidates, first, search.most).cpu()
+    _check_range(targets, candidates, search)
+    kept = _searched(targets, candidates, first, search.most)
+    for method in others:
+        todo = _missed(targets, candidates, kept) > search.tolerance
         kept[todo] = _searched(targets[todo], candidates[todo], method, search.most)
-        if search.tolerance is None: return kept.cpu()
-        missed = ((candidates[todo]*kept[todo]).sum(1) - targets[todo]).abs()
-        todo = todo[missed > search.tolerance]
-        if not len(todo): return kept.cpu()
-    _too_few(search, candidates.shape[1], f'{len(todo)} of {len(targets)}', missed.max())
+    _check_met(_missed(targets, candidates, kept), candidates.shape[1], search)
+    return kept.cpu()
 
-# %% ../nbs/20_theory.ipynb #0bd8c215
+# %% ../nbs/20_theory.ipynb #2a1eddd7
 def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n] and neurons [halves, in, n]
     (out, fan_in), signs = target.shape, [1]*count + [-1]*count*(halves - 1)
     first = torch.arange(halves*count).view(halves, count, 1)*fan_in
@@ -429,12 +432,11 @@ def _by_inputs(target, m1, m2, count, halves): # candidates [halves, out, in, n]
     outgoing = m2.double()[:, neurons.flatten()].view(out, halves, fan_in, count).transpose(0, 1)
     return outgoing*(sign*gain)[:, None], neurons
 
-# %% ../nbs/20_theory.ipynb #3bcf6092
+# %% ../nbs/20_theory.ipynb #7795a91c
 def layer_by_inputs(
     target: Tensor, # float32 [out, in]
-    m1: Tensor, # float32 [halves·count·in, in], random
-    m2: Tensor, # float32 [out, halves·count·in], random
-    count: int, # Neurons per input (and half): candidates per weight
+    m1: Tensor, m2: Tensor, # random, [halves·count·in, in] and [out, halves·count·in]
+    count: int, # Neurons per input and half: candidates per weight
     halves: int = 1, # 2: inputs may be negative
     search: Search = Search(),
 ) -> tuple: # two masks; what they make of the target, float64 [halves, out, in]
@@ -444,10 +446,10 @@ def layer_by_inputs(
     kept = choose_subsets(wanted, candidates.reshape(-1, count), search).view_as(candidates)
     mask1, mask2 = _none(*m1.shape), _none(*m2.shape)
     mask2[:, neurons.flatten()] = kept.transpose(0, 1).flatten(1)
-    mask1[neurons, torch.arange(target.shape[1])[:, None]] = mask2.any(0)[neurons]
+    mask1[neurons, torch.arange(m1.shape[1])[:, None]] = mask2.any(0)[neurons]
     return [mask1, mask2], (candidates*kept).sum(-1)
 
-# %% ../nbs/20_theory.ipynb #10ebaeff
+# %% ../nbs/20_theory.ipynb #61addd6d
 def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, count]
     out = len(m2)
     owner = match(m2.T, [(-1)**group for group in range(count)])
@@ -455,7 +457,7 @@ def _by_outputs(m1, m2, count): # candidates [out, in, count] and neurons [out, 
     gain = m2.double().gather(1, neurons)
     return (m1.double().clamp(min=0)[neurons]*gain[..., None]).transpose(1, 2), neurons
 
-# %% ../nbs/20_theory.ipynb #baf3403a
+# %% ../nbs/20_theory.ipynb #24dfca05
 def layer_by_outputs(
     target: Tensor, # float32 [out, in]
     m1: Tensor, # float32 [count·out, in], random
@@ -472,7 +474,7 @@ def layer_by_outputs(
     mask2.scatter_(1, neurons, mask1.any(1)[neurons])
     return [mask1, mask2], (candidates*kept).sum(-1)[None]
 
-# %% ../nbs/20_theory.ipynb #a08bbee8
+# %% ../nbs/20_theory.ipynb #a17ae297
 def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if target.ndim != 2 or not torch.isfinite(target).all():
         raise TheoryError(f'the {where}s must be a matrix of finite numbers')
@@ -481,41 +483,41 @@ def _check_layer(target, count, halves, layout, where): # raises a `TheoryError`
     if layout == 'outputs' and halves == 2:
         raise TheoryError('the layout by outputs is for inputs that are never negative: use layout="inputs"')
 
-# %% ../nbs/20_theory.ipynb #d9310cde
+# %% ../nbs/20_theory.ipynb #e2c1560f
 def _cheaper(target, halves) -> str: # the layout with fewer random weights
     out, fan_in = target.shape
     return 'outputs' if halves == 1 and 2*out < fan_in else 'inputs'
 
-def _random_pair(shape, seed, index, groups, layout, scales) -> list: # groups: neurons per input or output
-    out, fan_in = shape
+def _random_pair(target, seed, index, groups, layout, reach): # groups: neurons per input or output
+    out, fan_in = target.shape
+    scales = [float(np.float32(ONE*size)) for size in (1, reach*(target.abs().max().item() or 1))]
     wide = groups*(fan_in if layout == 'inputs' else out)
     shapes = (wide, fan_in), (out, wide)
-    return [torch.from_numpy(weights(seed, index + i, shapes[i], 'uniform', scales[i])) for i in (0, 1)]
+    made = [weights(seed, index + i, shapes[i], 'uniform', scales[i]) for i in (0, 1)]
+    return map(torch.from_numpy, made), scales
 
-# %% ../nbs/20_theory.ipynb #ede22777
+# %% ../nbs/20_theory.ipynb #647a7651
 def construct_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
-    index: int = 0, # The first random layer's number in the ticket
-    count: int = 21, # Candidates per weight, on average
+    index: int = 0, # Of its first random layer
+    count: int = 21, # Candidates per weight
     search: Search = Search(),
     halves: int = 1, # 2: inputs may be negative
     layout: str = None, # 'inputs' or 'outputs'; None: the cheaper
-    reach: float = 1., # Candidates go up to so many times the largest weight
+    reach: float = 1., # Largest candidate over largest weight
 ) -> Block:
     "One layer of a target, out of two random ones."
     _check_layer(target, count, halves, layout, search.where)
     layout = layout or _cheaper(target, halves)
-    scales = [float(np.float32(ONE*size)) for size in (1, reach*(target.abs().max().item() or 1))]
-    groups = count*(halves if layout == 'inputs' else 2)
-    m1, m2 = _random_pair(target.shape, seed, index, groups, layout, scales)
-    if layout == 'inputs':
-        masks, made = layer_by_inputs(target, m1, m2, count, halves, search)
-    else:
-        masks, made = layer_by_outputs(target, m1, m2, groups, search)
+    by_inputs = layout == 'inputs'
+    groups = count*(halves if by_inputs else 2)
+    (m1, m2), scales = _random_pair(target, seed, index, groups, layout, reach)
+    how = (layer_by_inputs, count, halves) if by_inputs else (layer_by_outputs, 2*count)
+    masks, made = how[0](target, m1, m2, *how[1:], search)
     return Block(target, made, [mask.numpy() for mask in masks], scales, layout)
 
-# %% ../nbs/20_theory.ipynb #d23f3d33
+# %% ../nbs/20_theory.ipynb #b9096968
 def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     "Which weights of a random matrix stay: dark."
     ax.imshow(mask, cmap='Greys', aspect='auto', interpolation='nearest', vmin=0, vmax=1)
@@ -523,7 +525,7 @@ def mask_picture(ax, mask, title: str = ''): # mask: bool [out, in]
     ax.grid(False)
     return ax
 
-# %% ../nbs/20_theory.ipynb #b6c2260b
+# %% ../nbs/20_theory.ipynb #19313223
 def _not_covered(what: str): raise TheoryError(f'{what}, which the construction does not cover')
 
 def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, …, Linear without biases
@@ -537,7 +539,7 @@ def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, 
     if len(steps) % 2 == 0:
         _not_covered('the network ends in a ReLU')
 
-# %% ../nbs/20_theory.ipynb #04474444
+# %% ../nbs/20_theory.ipynb #f698f4c5
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
@@ -551,7 +553,7 @@ def target_layers(
     _check_target(steps)
     return [step.weight.detach().float().cpu() for step in steps[::2]]
 
-# %% ../nbs/20_theory.ipynb #0b2d62bd
+# %% ../nbs/20_theory.ipynb #eb299aa8
 def tower(
     *sizes: int, # Inputs, hidden widths, outputs
 ) -> nn.Sequential:
@@ -560,7 +562,7 @@ def tower(
     steps = [step for a, b in pairs for step in (nn.Linear(a, b, bias=False), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *steps[:-1])
 
-# %% ../nbs/20_theory.ipynb #b0e96e36
+# %% ../nbs/20_theory.ipynb #4f279c5a
 @dataclass
 class Construction:
     "A target network, and the pruned random network that stands for it."
@@ -575,7 +577,7 @@ class Construction:
     @property
     def kept(self) -> int: return sum(block.kept for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #fd01f640
+# %% ../nbs/20_theory.ipynb #d9b9a1e4
 @patch(as_prop=True)
 def price(self: Construction) -> float: # random weights per target weight
     return self.random/self.weights
@@ -584,7 +586,7 @@ def price(self: Construction) -> float: # random weights per target weight
 def error(self: Construction) -> float: # the largest
     return max(block.error.max().item() for block in self.blocks)
 
-# %% ../nbs/20_theory.ipynb #94ad088c
+# %% ../nbs/20_theory.ipynb #cd64afb5
 @patch(as_prop=True)
 def mean_error(self: Construction) -> float:
     return sum(block.error.mean(0).sum().item() for block in self.blocks)/self.weights
@@ -599,7 +601,7 @@ def __str__(self: Construction):
     return (f'{self.weights:,} target weights out of {self.random:,} random ones ({self.price:.1f} each), '
             f'{self.kept:,} kept; error at most {self.error:.2g}, mean {self.mean_error:.2g}')
 
-# %% ../nbs/20_theory.ipynb #d0b0cdbb
+# %% ../nbs/20_theory.ipynb #96e161ee
 def construct(
     model: nn.Module, # The target, a `tower`
     seed: int, # Of the random network
@@ -610,14 +612,15 @@ def construct(
     reach: float = 1., # As in `construct_layer`
     device=None, # Where to search for subsets
 ) -> Construction:
-    "The masks of a random network of twice the depth that make it a given network, weight by weight."
-    start, blocks, search = time.perf_counter(), [], Search(tolerance, method, device=device)
+    "The masks of a random network that make it a given one of half the depth, weight by weight."
+    start, blocks = time.perf_counter(), []
     for place, target in enumerate(target_layers(model)):
-        own, halves = replace(search, where=f'layer {place}: weight'), 1 if nonnegative or place else 2
-        blocks.append(construct_layer(target, seed, 2*place, count, own, halves, reach=reach))
+        search = Search(tolerance, method, where=f'layer {place}: weight', device=device)
+        halves = 1 if nonnegative or place else 2
+        blocks.append(construct_layer(target, seed, 2*place, count, search, halves, reach=reach))
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #dd2f3c24
+# %% ../nbs/20_theory.ipynb #40b741ab
 def _norm(matrix: Tensor) -> float: return torch.linalg.matrix_norm(matrix.double(), 2).item()
 def _wide(halves: Tensor) -> Tensor: return torch.cat(list(halves), 1) # [halves, out, in] → [out, halves·in]
 
@@ -627,7 +630,7 @@ def _norms(block: Block, tolerance: float): # spectral norms of error and made m
     largest = tolerance*math.sqrt(gap.numel())
     return largest, _norm(block.target) + largest
 
-# %% ../nbs/20_theory.ipynb #d07f06b0
+# %% ../nbs/20_theory.ipynb #09842cad
 def output_bound(
     construction: Construction,
     tolerance: float = None, # Bound the errors' norms by this alone; None: take the norms themselves
@@ -640,7 +643,7 @@ def output_bound(
         before *= _norm(block.target)
     return total
 
-# %% ../nbs/20_theory.ipynb #8c2f7002
+# %% ../nbs/20_theory.ipynb #bdc83def
 def _layers(construction: Construction) -> tuple: # of the ticket, without hashes; name → mask
     blocks = construction.blocks
     pairs = [(mask, scale) for block in blocks for mask, scale in zip(block.masks, block.scales)]
@@ -648,13 +651,13 @@ def _layers(construction: Construction) -> tuple: # of the ticket, without hashe
               for i, (mask, scale) in enumerate(pairs)]
     return layers, {layer.name: mask for layer, (mask, _) in zip(layers, pairs)}
 
-# %% ../nbs/20_theory.ipynb #6efc003e
+# %% ../nbs/20_theory.ipynb #85b40e63
 def _check_inputs(in_shape, inputs): # raises where the images don't fit
     if math.prod(in_shape) == inputs: return
     shape = '×'.join(map(str, in_shape))
     raise TheoryError(f'images of {shape} are not the {inputs} inputs of this network: give its in_shape')
 
-# %% ../nbs/20_theory.ipynb #72f9a1e2
+# %% ../nbs/20_theory.ipynb #d8cac510
 def as_ticket(
     construction: Construction, /,
     in_shape: tuple = (1, 28, 28), # Of an image
@@ -665,16 +668,16 @@ def as_ticket(
     "The ticket of a construction: seed, scales and masks, nothing else."
     layers, masks = _layers(construction)
     _check_inputs(in_shape, layers[0].shape[1])
-    widths = [layer.shape[0] for layer in layers]
-    about = dict(width=1., in_shape=list(in_shape), classes=widths[-1], hidden=widths[:-1])
-    identity = dict(mean=[0.]*in_shape[0], std=[1.]*in_shape[0])
+    *hidden, outputs = [layer.shape[0] for layer in layers]
+    about = dict(width=1., in_shape=list(in_shape), classes=outputs, hidden=hidden)
+    kept = dict(mean=[0.]*in_shape[0], std=[1.]*in_shape[0])
+    facts = dict(normalisation=normalisation or kept, classes=tuple(classes), training=training)
     distribution = construction.blocks[0].distribution
-    ticket = Ticket(construction.seed, distribution, 'feedforward', about, layers, masks, training=training,
-                    normalisation=normalisation or identity, classes=tuple(classes))
+    ticket = Ticket(construction.seed, distribution, 'feedforward', about, layers, masks, **facts)
     ticket.layers = [replace(layer, sha256=weights_hash(ticket, layer)) for layer in layers]
     return ticket
 
-# %% ../nbs/20_theory.ipynb #f7e05b6d
+# %% ../nbs/20_theory.ipynb #1ee2a7fe
 class TargetTraining(Callback):
     "A schedule of its own, weights within an interval, and the best epoch's weights."
     def __init__(self, optimizer, steps: int, interval: tuple, stop_at: float = None):
@@ -692,7 +695,7 @@ class TargetTraining(Callback):
             self.best = {name: p.clone() for name, p in run.model.state_dict().items()}
         run.done = bool(self.stop_at) and run.state.best >= self.stop_at
 
-# %% ../nbs/20_theory.ipynb #aa9a389d
+# %% ../nbs/20_theory.ipynb #6a31a81c
 def grey(dataset: Dataset) -> Dataset:
     "A data set whose pixels stay 0…1."
     return replace(dataset, mean=(0.,)*len(dataset.mean), std=(1.,)*len(dataset.std))
@@ -703,14 +706,23 @@ def grey_loaders(dataset: Dataset, batch_size: int, seed: int) -> dict: # split 
     return {split: make_loader(grey(dataset), split, size, backend='resident', seed=seed)
             for split, size in sizes.items()}
 
-# %% ../nbs/20_theory.ipynb #da3edea9
+# %% ../nbs/20_theory.ipynb #0ead26b9
 def _facts(model, run, test) -> dict: # what is recorded of a target besides its settings
     values = torch.cat([p.detach().flatten() for p in model.parameters()])
     return dict(epoch=run.state.best_epoch, validation_accuracy=run.state.best,
                 test_accuracy=accuracy(model, test)['accuracy'], smallest=values.min().item(),
                 largest=values.max().item(), seconds=run.state.seconds)
 
-# %% ../nbs/20_theory.ipynb #28e48cba
+# %% ../nbs/20_theory.ipynb #e0ffb898
+def _trained(model, loaders: dict, seed, epochs, lr, interval, stop_at) -> Run: # leaves the best model
+    engine = BareEngine(model, torch.optim.AdamW(model.parameters(), lr))
+    extra = TargetTraining(engine.optimizer, epochs*len(loaders['train']), interval, stop_at)
+    options = LoopOptions(epochs, label_smoothing=0.)
+    run = train(Run(engine, loaders['train'], loaders['validation'], None, options, [extra], seed))
+    model.load_state_dict(extra.best)
+    return run
+
+# %% ../nbs/20_theory.ipynb #929ce7a6
 def train_target(
     hidden: tuple, # Widths of the hidden layers
     dataset: Dataset, seed: int = 0, epochs: int = 10, lr: float = 2e-3, batch_size: int = 128,
@@ -721,15 +733,11 @@ def train_target(
     torch.manual_seed(seed)
     sizes = [math.prod(dataset.shape), *hidden, len(dataset.classes)]
     model, loaders = tower(*sizes), grey_loaders(dataset, batch_size, seed)
-    engine = BareEngine(model, torch.optim.AdamW(model.parameters(), lr))
-    extra = TargetTraining(engine.optimizer, epochs*len(loaders['train']), interval, stop_at)
-    run = train(Run(engine, loaders['train'], loaders['validation'], callbacks=[extra], seed=seed,
-                    options=LoopOptions(epochs, label_smoothing=0.)))
-    model.load_state_dict(extra.best)
+    run = _trained(model, loaders, seed, epochs, lr, interval, stop_at)
     about = dict(sizes=sizes, seed=seed, epochs=epochs, lr=lr, batch_size=batch_size)
     return model.eval(), about | _facts(model, run, loaders['test'])
 
-# %% ../nbs/20_theory.ipynb #f4c9588e
+# %% ../nbs/20_theory.ipynb #00eb5e42
 def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     "Rows of ±1 [rows, columns] for roles that want some columns at +1, and what `fits` [rows, roles] holds."
     able = np.stack([(matrix[:, need] > 0).all(1) for need in needs], 1)
@@ -738,7 +746,7 @@ def _cast(matrix, needs: list, fits=None): # a row for each role, or None
     rows, roles = linear_sum_assignment(able.astype(np.int8), maximize=True)
     return rows[np.argsort(roles)] if able[rows, roles].all() else None
 
-# %% ../nbs/20_theory.ipynb #15be3243
+# %% ../nbs/20_theory.ipynb #c06af3f5
 @dataclass
 class _Chain:
     "The random layers of a binary expansion, as they are built up."
@@ -755,7 +763,7 @@ class _Chain:
         raise TheoryError('no rows of the random layer have the signs that the binary expansion needs; '
                           'take another seed')
 
-# %% ../nbs/20_theory.ipynb #613ab4d3
+# %% ../nbs/20_theory.ipynb #d5f63ba3
 @patch
 def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     mask = np.zeros(shape, bool)
@@ -764,7 +772,7 @@ def keep(self: _Chain, shape: tuple, rows, roles: dict) -> dict: # name → row
     self.masks.append(mask)
     return dict(zip(roles, map(int, rows)))
 
-# %% ../nbs/20_theory.ipynb #e081fb37
+# %% ../nbs/20_theory.ipynb #ce45c82c
 SIGNS = 1, -1
 
 def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: Search):
@@ -780,40 +788,43 @@ def _planes(target, chain: _Chain, bits: int, copies: int, step: float, search: 
     chain.masks.append(kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy())
     return {plane: row for row, plane in enumerate(planes)}, (candidates*kept).sum(-1)[None]*step
 
-# %% ../nbs/20_theory.ipynb #37013653
+# %% ../nbs/20_theory.ipynb #56542f04
 def _signs_at_the_end(seed: int, out: int, roles: dict): # which rows have the sign that each role needs there
     def fits(number, wide): # number of the last layer; bool [rows, roles]
         last = weights(seed, number, (out, wide), 'signed')
         return np.stack([last[i]*s > 0 for _, s, i, *_ in roles], 1)
     return fits
 
-# %% ../nbs/20_theory.ipynb #7c5e0e2d
+# %% ../nbs/20_theory.ipynb #9be15a21
+def _rows(at: dict, role: tuple, copies: int) -> list: # a role's rows: all copies, one, or none
+    if (*role, 0) in at: return [at[(*role, copy)] for copy in range(copies)]
+    return [at[role]] if role in at else []
+
+# %% ../nbs/20_theory.ipynb #013b5f3e
 def _doublings(chain: _Chain, at: dict, out: int, bits: int, copies: int) -> dict: # at: place of each plane
     ends = list(product(SIGNS, range(out)))
-    def plane(p, s, i):
-        return [at[p, s, i, c] for c in range(copies)] if (p, s, i, 0) in at else [at[p, s, i]]
-    def twice(s, i):
-        return [at['A', s, i, k] for k in (0, 1)] if ('A', s, i, 0) in at else plane(bits - 1, s, i)
+    def plane(p, s, i): return _rows(at, (p, s, i), copies)
+    def twice(s, i): return _rows(at, ('A', s, i), 2) or plane(bits - 1, s, i)
     for p in range(bits - 1, 0, -1):
-        roles = {('A', s, i, k): twice(s, i) + (plane(p, s, i) if p < bits - 1 else [])
-                 for s, i in ends for k in (0, 1)}
+        added = lambda s, i: plane(p, s, i) if p < bits - 1 else []
+        roles = {('A', s, i, k): twice(s, i) + added(s, i) for s, i in ends for k in (0, 1)}
         roles |= {(q, s, i): plane(q, s, i) for q in range(p) for s, i in ends}
         at = chain.layer(roles, _signs_at_the_end(chain.seed, out, roles) if p == 1 else None)
     return at
 
-# %% ../nbs/20_theory.ipynb #85272686
+# %% ../nbs/20_theory.ipynb #d585852b
 def _check_binary(bits, copies): # raises a `TheoryError`
     if isinstance(bits, int) and 2 <= bits <= 16 and isinstance(copies, int) and copies >= 1: return
     raise TheoryError('a binary expansion needs 2 to 16 bits and at least one copy, '
                       f'not {bits} and {copies}')
 
-# %% ../nbs/20_theory.ipynb #26445ee6
+# %% ../nbs/20_theory.ipynb #7fa01b6a
 def construct_binary_layer(
     target: Tensor, # float32 [out, in]
     seed: int, # The ticket's
     index: int = 0, # Number of the first random layer in the ticket
-    bits: int = 6, copies: int = 3, # Copies: neurons for each output, bit and sign
-    reach: float = 2., # All bits together make so many times the largest weight
+    bits: int = 6, copies: int = 3, # Copies: neurons per output, bit and sign
+    reach: float = 2., # All bits together over the largest weight
     search: Search = Search(),
 ) -> Block:
     "One layer of a target out of bits + 1 random layers of ±1 (after Sreenivasan 2022)."
@@ -827,7 +838,7 @@ def construct_binary_layer(
         mask[role[2], row] = True
     return Block(target, made, [*chain.masks, mask], [1.]*bits + [step], 'binary', 'signed')
 
-# %% ../nbs/20_theory.ipynb #e04e05d6
+# %% ../nbs/20_theory.ipynb #2997cad8
 def construct_binary(
     model: nn.Module, # The target: Linear without bias, ReLU, …, Linear; its inputs are never negative
     seed: int, # Of the random network
@@ -842,7 +853,7 @@ def construct_binary(
         index += len(blocks[-1].masks)
     return Construction(blocks, seed, time.perf_counter() - start)
 
-# %% ../nbs/20_theory.ipynb #0ffdc350
+# %% ../nbs/20_theory.ipynb #60b243ce
 def sufficient_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
@@ -861,7 +872,7 @@ def sufficient_subset(
         todo = todo[(misses(t, c, kept[todo]) > tolerance).any(1)]
     return kept
 
-# %% ../nbs/20_theory.ipynb #0e974185
+# %% ../nbs/20_theory.ipynb #0942e6ec
 WAYS = {'subset sums': 'C0', '±1, 2 copies': 'C1', '±1, 3 copies': 'C2', 'learned masks': 'C3'}   # colours
 
 def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, test_accuracy, …, one per seed
@@ -872,13 +883,13 @@ def price_points(rows) -> pd.DataFrame: # rows: dicts of way, setting, price, te
         high=('test_accuracy', 'max'), n=('test_accuracy', 'size'))
     return points.reset_index().sort_values('price')
 
-# %% ../nbs/20_theory.ipynb #4cfff798
+# %% ../nbs/20_theory.ipynb #e94fe2ee
 def price_chart(
     ax, # matplotlib's
     rows, # dicts of way, setting, price, test_accuracy
     target: float, # Its accuracy, 0…1
 ): # ax
-    "Accuracy against random weights per target weight: means over seeds, bars from lowest to highest."
+    "Accuracy against random weights per target weight: means, bars from lowest to highest."
     for way, own in price_points(rows).groupby('way', sort=False):
         spread, label = (own['mean'] - own.low, own.high - own['mean']), f'{way} (n = {own.n.min()})'
         look = dict(fmt='o-', ms=3.5, lw=1.2, capsize=2, color=WAYS.get(way))
@@ -886,6 +897,7 @@ def price_chart(
     ax.axhline(target, color='k', ls='--', lw=1, label='dense target')
     ax.set(xscale='log', xlabel='random weights per target weight', ylabel='test accuracy', xlim=(.8, 150))
     ax.legend(fontsize=8, loc='lower left')
-    ax.set_xticks([1, 2, 5, 10, 20, 50, 100], labels=['1', '2', '5', '10', '20', '50', '100'])
+    ticks = [1, 2, 5, 10, 20, 50, 100]
+    ax.set_xticks(ticks, labels=ticks)
     ax.minorticks_off()
     return ax
