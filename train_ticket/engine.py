@@ -6,9 +6,9 @@
 __all__ = ['OPENMPI', 'LAUNCHERS', 'ConfigError', 'EngineOptions', 'check_engine', 'on_this_machine', 'settings_file',
            'try_compiler', 'silent_stderr', 'run_settings', 'deepspeed_settings', 'merged', 'clashes', 'overrides',
            'RanksError', 'import_deepspeed', 'rank_of_launcher', 'single_rank', 'distributed', 'process_group',
-           'connect', 'lose_patience', 'contact', 'make_engine', 'frozen_as_scores', 'gathered', 'held',
-           'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints', 'load_checkpoint', 'agreed_tag',
-           'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
+           'connect', 'lose_patience', 'contact', 'scalars_as_vectors', 'sendable_scalars', 'make_engine',
+           'frozen_as_scores', 'gathered', 'held', 'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints',
+           'load_checkpoint', 'agreed_tag', 'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
 
 # %% ../nbs/11_engine.ipynb #4a5f4138
 import os
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 import errno, io, json, logging, math, re, shutil, signal, socket, sys, threading, time, warnings
 from fastcore.basics import patch
 import torch
@@ -271,6 +272,28 @@ def contact(ranks: Ranks):
         reason = str(error).split('] ', 1)[-1].split('. ')[0]
         raise RanksError(f'rank {ranks.rank} of {ranks.count} has lost the others: {reason}') from error
 
+# %% ../nbs/11_engine.ipynb #5ca1a500
+@contextmanager
+def scalars_as_vectors(model: nn.Module):
+    "Within this context scalar parameters have one dimension."
+    scalars = [p for p in model.parameters() if p.ndim == 0]
+    for p in scalars:
+        p.data = p.data.view(1)
+    yield
+    for p in scalars:
+        if p.numel(): p.data = p.data.view(())   # ZeRO 3 has taken the others away
+
+# %% ../nbs/11_engine.ipynb #5ca1a502
+def sendable_scalars(model: nn.Module, stage: int): # stage: of ZeRO
+    "A context in which DeepSpeed starts with scalar parameters, which can't be sent as bytes."
+    if stage == 3: return scalars_as_vectors(model)
+    engine = import_deepspeed().DeepSpeedEngine
+    send = engine._broadcast_model
+    def broadcast(self):
+        with scalars_as_vectors(self.module):
+            send(self)
+    return mock.patch.object(engine, '_broadcast_model', broadcast)
+
 # %% ../nbs/11_engine.ipynb #28b4ea87
 def make_engine(
     model: nn.Module,
@@ -279,13 +302,13 @@ def make_engine(
     compile: bool = False, # Train through torch.compile?
 ):
     "The DeepSpeed engine of a network; a `ConfigError` where DeepSpeed refuses its settings."
-    deepspeed = import_deepspeed()
+    deepspeed, stage = import_deepspeed(), settings['zero_optimization']['stage']
     refused = ValueError, TypeError, AssertionError, AttributeError, deepspeed.DeepSpeedConfigError
     try:
-        with silent_stderr():
+        with silent_stderr(), sendable_scalars(model, stage):
             engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
     except refused as error: raise ConfigError(f'DeepSpeed refuses its settings: {error}') from error
-    if torch.distributed.get_world_size() == 1 and not settings['zero_optimization']['stage']:
+    if torch.distributed.get_world_size() == 1 and not stage:
         engine.enable_backward_allreduce = False   # there is nobody to reduce with
     if compile:
         engine.compile()
