@@ -877,7 +877,7 @@ def surest_mistakes(labels: np.ndarray, p: np.ndarray, count: int) -> np.ndarray
     rows = np.flatnonzero(p.argmax(1) != labels)
     return rows[np.argsort(-p[rows].max(1), kind='stable')][:count]
 
-def caption(classes: tuple, label: int, answers: dict) -> str: # answers: name → probabilities, float [classes]
+def caption(classes: tuple, label: int, answers: dict) -> str: # answers: name → float [classes]
     "The true class of an image, and the networks' answers with how sure they are."
     lines = [f'{name} {classes[p.argmax()]} {100*p.max():.0f}%' for name, p in answers.items()]
     return '\n'.join([f'is {classes[label]}', *lines])

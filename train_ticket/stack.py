@@ -9,7 +9,7 @@ __all__ = ['VARIES', 'FIXED', 'POINTWISE', 'ON_IMAGES', 'KINDS', 'C_SIGMOID', 'C
            'Stack', 'block_of', 'addresses', 'started', 'DenseStack', 'check_startable', 'stacked_accuracy', 'Best',
            'stack_ticket', 'StackRun', 'train_stack', 'jobs_of', 'make_bar', 'train_parts', 'is_shortage', 'halves']
 
-# %% ../nbs/17_stack.ipynb #3c2f6280
+# %% ../nbs/17_stack.ipynb #19753cfe
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -23,7 +23,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/17_stack.ipynb #ac5803a7
+# %% ../nbs/17_stack.ipynb #55bd05fe
 from .config import Config, settings
 from .core import cache_folder, keep_large_blocks
 from .datasets import Dataset
@@ -35,12 +35,12 @@ from .prng import weights
 from .ticket import Ticket, from_model
 from .train import Job, about, make_loaders, prepare
 
-# %% ../nbs/17_stack.ipynb #93df9b33
+# %% ../nbs/17_stack.ipynb #154605db
 VARIES = 'seed', 'lr', 'weight_decay', 'beta_start', 'beta_end', 'straight', 'score_std', 'keep', 'ramp'
 FIXED = dict(optimizer='adamw', correction='none', sparsity=0., scope='global', skip='', bias=False,
              double_diagonal=False, clip=0., accumulate=1, precision='fp32')   # the only values in a stack
 
-# %% ../nbs/17_stack.ipynb #367b9864
+# %% ../nbs/17_stack.ipynb #c3a909db
 def vary(
     config: Config, # What all tickets have in common
     variants: list, # Of dicts, one per ticket, with keys from `VARIES`
@@ -56,7 +56,7 @@ def vary(
     check_stackable(configs[0])
     return configs
 
-# %% ../nbs/17_stack.ipynb #62fc66f1
+# %% ../nbs/17_stack.ipynb #062ff14e
 def check_stackable(config: Config):
     "Raise a `ConfigError` where a stack can't train this configuration."
     alone, found = 'train these one by one', settings(config)
@@ -68,11 +68,11 @@ def check_stackable(config: Config):
         if value != wanted:
             raise ConfigError(f'{name} {value}: a stack trains with {name} {wanted or "off"} only; {alone}')
 
-# %% ../nbs/17_stack.ipynb #5e7ca39d
+# %% ../nbs/17_stack.ipynb #1240b92a
 POINTWISE = nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.LeakyReLU, nn.Identity   # take any shape
 ON_IMAGES = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d                           # take any number of channels
 
-# %% ../nbs/17_stack.ipynb #749d9396
+# %% ../nbs/17_stack.ipynb #6f8b249d
 def children_of(network: nn.Module, prefix: str = ''): # yields (name, module)
     "The modules of nested `nn.Sequential`s, as they run: one that is used twice comes twice."
     for name, module in network._modules.items():
@@ -81,7 +81,7 @@ def children_of(network: nn.Module, prefix: str = ''): # yields (name, module)
         else:
             yield prefix + name, module
 
-# %% ../nbs/17_stack.ipynb #69bed077
+# %% ../nbs/17_stack.ipynb #792a1788
 def in_sequence(
     network: nn.Module,
     names, # Of the parameters that differ from ticket to ticket
@@ -96,7 +96,7 @@ def in_sequence(
         flat = flat or type(module) is nn.Flatten
     return steps
 
-# %% ../nbs/17_stack.ipynb #23c9ade6
+# %% ../nbs/17_stack.ipynb #8b1628e8
 def fits(module: nn.Module, flat: bool) -> bool: # flat: is what comes in [B, features]?
     "Does a stack compute this module, at this place, as PyTorch does?"
     kind = type(module)
@@ -105,7 +105,7 @@ def fits(module: nn.Module, flat: bool) -> bool: # flat: is what comes in [B, fe
     if kind is nn.Flatten: return not flat and (module.start_dim, module.end_dim) == (1, -1)
     return kind in POINTWISE or kind in ((nn.Linear,) if flat else ON_IMAGES)
 
-# %% ../nbs/17_stack.ipynb #11e23aaf
+# %% ../nbs/17_stack.ipynb #ad75d0bf
 def stacked_forward(
     network: nn.Module, # For its structure
     stacks: dict, # Of a parameter's name → its K values, [K, *shape]
@@ -125,7 +125,7 @@ def stacked_forward(
             x = module(x)
     return x
 
-# %% ../nbs/17_stack.ipynb #ce8ae0f3
+# %% ../nbs/17_stack.ipynb #65fad774
 def in_general(network: nn.Module, stacks: dict, x: Tensor) -> Tensor: # logits, [K, B, classes]
     "What each of K networks of any kind answers."
     everywhere = {}
@@ -137,7 +137,7 @@ def in_general(network: nn.Module, stacks: dict, x: Tensor) -> Tensor: # logits,
     call = lambda own: functional_call(network, own, (x,), tie_weights=False)
     return vmap(call, randomness='different')(values)
 
-# %% ../nbs/17_stack.ipynb #f8bd3383
+# %% ../nbs/17_stack.ipynb #41ae0c23
 def _linear(x, weight, bias, module: nn.Linear, shared: bool): # [K, B, out]; weight: [K, out, in]
     if shared:
         rows = F.linear(x, weight.flatten(0, 1), None if bias is None else bias.flatten())
@@ -145,7 +145,7 @@ def _linear(x, weight, bias, module: nn.Linear, shared: bool): # [K, B, out]; we
     if bias is None: return torch.bmm(x, weight.transpose(1, 2))
     return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
 
-# %% ../nbs/17_stack.ipynb #d3edabe6
+# %% ../nbs/17_stack.ipynb #51cfc419
 def _convolution(x, weight, bias, module: nn.Conv2d, shared: bool): # [B, K·channels, H, W]
     count, groups, how = len(weight), module.groups, (module.stride, module.padding, module.dilation)
     if shared and groups > 1:
@@ -156,10 +156,10 @@ def _convolution(x, weight, bias, module: nn.Conv2d, shared: bool): # [B, K·cha
     each = zip(x.chunk(count, 1), weight, [None]*count if bias is None else bias)
     return torch.cat([F.conv2d(own, w, b, *how, groups) for own, w, b in each], 1)
 
-# %% ../nbs/17_stack.ipynb #8e47aa8d
+# %% ../nbs/17_stack.ipynb #45787057
 KINDS = {nn.Linear: _linear, nn.Conv2d: _convolution}   # how a stack computes layers with weights
 
-# %% ../nbs/17_stack.ipynb #cba33df0
+# %% ../nbs/17_stack.ipynb #19ac8728
 C_SIGMOID = r"""
 #include <stdint.h>
 #include <string.h>
@@ -185,7 +185,7 @@ static inline float sigmoid(float z) {
 }
 """
 
-# %% ../nbs/17_stack.ipynb #f0a85281
+# %% ../nbs/17_stack.ipynb #f276b883
 C_EFFECTIVE = r"""
 /* the weights that tickets first … last - 1 compute with; one value per ticket: cut, beta, hardened */
 FOR_EACH_CPU void stack_effective(int64_t first, int64_t last, int64_t size, const float *scores,
@@ -199,7 +199,7 @@ FOR_EACH_CPU void stack_effective(int64_t first, int64_t last, int64_t size, con
 }
 """
 
-# %% ../nbs/17_stack.ipynb #6f771236
+# %% ../nbs/17_stack.ipynb #a8805c65
 C_UPDATE = r"""
 FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, vector grads, vector weights,
         float *scores, float *ms, float *vs, vector cut, vector beta, vector shrink, vector rate,
@@ -218,7 +218,7 @@ FOR_EACH_CPU void stack_update(int64_t first, int64_t last, int64_t size, vector
 }
 """
 
-# %% ../nbs/17_stack.ipynb #4e69a57d
+# %% ../nbs/17_stack.ipynb #8e2b1a6a
 @lru_cache
 def stack_library(): # A ctypes library, or None where there is no compiler
     "The loops over a stack, compiled at first use."
@@ -230,7 +230,7 @@ def stack_library(): # A ctypes library, or None where there is no compiler
             path = None   # no such compiler, or a cache that can't be written
         if path: return declared(ctypes.CDLL(str(path)))
 
-# %% ../nbs/17_stack.ipynb #01f15f70
+# %% ../nbs/17_stack.ipynb #a966278e
 def declared(library): # with the types of its arguments
     pointer, long, single = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     library.stack_effective.argtypes = [long]*3 + [pointer]*6
@@ -238,11 +238,11 @@ def declared(library): # with the types of its arguments
     library.stack_effective.restype = library.stack_update.restype = None
     return library
 
-# %% ../nbs/17_stack.ipynb #6defa6aa
+# %% ../nbs/17_stack.ipynb #52df9b08
 @lru_cache
 def _threads(count: int): return ThreadPoolExecutor(count)
 
-# %% ../nbs/17_stack.ipynb #6f97328e
+# %% ../nbs/17_stack.ipynb #0b39c971
 def share_out(
     work, # A function of (first, last): the tickets from `first` to before `last`
     count: int, # Of tickets
@@ -253,7 +253,7 @@ def share_out(
     edges = [count*t//threads for t in range(threads + 1)]
     list(_threads(threads).map(work, edges, edges[1:]))
 
-# %% ../nbs/17_stack.ipynb #392c5330
+# %% ../nbs/17_stack.ipynb #2d60e881
 def stacked_masks(ticket: nn.Module) -> dict: # a parameter's name → its `Mask`
     "The masks of a ticket; a `ConfigError` where there is something that a stack can't train."
     stock, found = inventory(ticket), {}
@@ -266,14 +266,14 @@ def stacked_masks(ticket: nn.Module) -> dict: # a parameter's name → its `Mask
         found['weight' if name == 'root' else f'{name}.weight'] = mask
     return found
 
-# %% ../nbs/17_stack.ipynb #44ac2c90
+# %% ../nbs/17_stack.ipynb #decd763d
 def gated_by(config: Config, dense: nn.Module, gate=None) -> nn.Module: # gate: None for the configuration's
     "The ticket of a network, without a warning of what `stacked_masks` refuses."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return config.masks.apply(dense, config.run.seed, gate or config.gate)
 
-# %% ../nbs/17_stack.ipynb #ad11bed8
+# %% ../nbs/17_stack.ipynb #ec2832e0
 def without_biases(dense: nn.Module, ticket: nn.Module) -> nn.Module: # a copy
     "A dense network with the biases that its ticket has."
     network = deepcopy(dense)
@@ -282,7 +282,7 @@ def without_biases(dense: nn.Module, ticket: nn.Module) -> nn.Module: # a copy
             drop_biases(module)
     return network
 
-# %% ../nbs/17_stack.ipynb #7ad72144
+# %% ../nbs/17_stack.ipynb #eb2008a8
 class Stack:
     "K tickets of one network, trained together by AdamW, each with its own seed and hyper-parameters."
     def __init__(self,
@@ -303,7 +303,7 @@ class Stack:
 
     def __len__(self): return len(self.configs)
 
-# %% ../nbs/17_stack.ipynb #c581f7fa
+# %% ../nbs/17_stack.ipynb #e5f78b04
 @patch
 def fill(self: Stack, name: str, mask):
     "Write the random weights and the first scores of a layer."
@@ -312,7 +312,7 @@ def fill(self: Stack, name: str, mask):
         self.weights[name][k] = weights(config.run.seed, *place, *scale, device=self.device)
         self.scores[name][k] = config.gate.init_scores(config.run.seed, *place, self.device)
 
-# %% ../nbs/17_stack.ipynb #4482fd49
+# %% ../nbs/17_stack.ipynb #e33483d1
 @patch
 def begin(self: Stack, network: nn.Module, configs: list, device, shapes: dict):
     "What stacks of tickets and of dense twins have in common."
@@ -321,17 +321,17 @@ def begin(self: Stack, network: nn.Module, configs: list, device, shapes: dict):
     self.decay = self.vector(config.optimizer.weight_decay for config in configs)
     self.states, self.steps = [None]*len(configs), 0
 
-# %% ../nbs/17_stack.ipynb #aa1e3e51
+# %% ../nbs/17_stack.ipynb #4c57fd86
 @patch
 def zeros(self: Stack) -> dict: # name → [K, *shape]
     return {name: torch.zeros(len(self), *shape, device=self.device) for name, shape in self.shapes.items()}
 
-# %% ../nbs/17_stack.ipynb #cad9dab2
+# %% ../nbs/17_stack.ipynb #0fa8d559
 @patch
 def vector(self: Stack, values, dtype=torch.float32) -> Tensor: # [K]
     return torch.tensor(list(values), dtype=dtype, device=self.device)
 
-# %% ../nbs/17_stack.ipynb #a5426fce
+# %% ../nbs/17_stack.ipynb #50b90edc
 @patch
 def select(self: Stack, positions: list): # in the order in which they go on
     "Go on with some of the stack only."
@@ -343,13 +343,13 @@ def select(self: Stack, positions: list): # in the order in which they go on
         elif isinstance(value, dict) and key != 'shapes':
             setattr(self, key, {name: tensor[positions] for name, tensor in value.items()})
 
-# %% ../nbs/17_stack.ipynb #d21b2f04
+# %% ../nbs/17_stack.ipynb #195c9afa
 @patch
 def rates(self: Stack, progress: float) -> Tensor: # [K]
     "The learning rates at this progress."
     return self.vector(config.rate(progress, config.optimizer.lr) for config in self.configs)
 
-# %% ../nbs/17_stack.ipynb #39521b34
+# %% ../nbs/17_stack.ipynb #1f2396c0
 @patch
 def move(self: Stack, progress: float): # 0…1
     "Take every gate and learning rate to where training is."
@@ -359,28 +359,28 @@ def move(self: Stack, progress: float): # 0…1
     self.hardened = self.vector((state.straight for state in self.states), torch.bool)
     self.rank()
 
-# %% ../nbs/17_stack.ipynb #38733e38
+# %% ../nbs/17_stack.ipynb #2be6ab77
 @patch
 def rank(self: Stack):
     "Find where each ticket's threshold lies now."
     self.cut = torch.stack([self.threshold(k) for k in range(len(self))])
 
-# %% ../nbs/17_stack.ipynb #386a4083
+# %% ../nbs/17_stack.ipynb #137c787c
 @patch
 def threshold(self: Stack, k: int) -> Tensor: # scalar
     if self.configs[k].gate.keep is None: return torch.zeros((), device=self.device)
     return kth_largest([scores[k] for scores in self.scores.values()], self.states[k].density)
 
-# %% ../nbs/17_stack.ipynb #6e4d91a4
+# %% ../nbs/17_stack.ipynb #8bc3a5c1
 @patch
 def settled(self: Stack, progress: float) -> list: # of bool
     "May this epoch's masks be kept, for each ticket?"
     return [config.gate.settled(progress) for config in self.configs]
 
-# %% ../nbs/17_stack.ipynb #3efdf6fe
+# %% ../nbs/17_stack.ipynb #d960727a
 BLOCK = 2**17   # elements that PyTorch's operations take at a time
 
-# %% ../nbs/17_stack.ipynb #ac6d85c5
+# %% ../nbs/17_stack.ipynb #168a40f2
 @patch
 def blocks(self: Stack): # yields (name, slice of tickets, a function that shapes a vector for them)
     "The stack in parts."
@@ -389,11 +389,11 @@ def blocks(self: Stack): # yields (name, slice of tickets, a function that shape
         for start in range(0, len(self), size):
             yield name, *block_of(slice(start, start + size), scores.dim())
 
-# %% ../nbs/17_stack.ipynb #c6c28165
+# %% ../nbs/17_stack.ipynb #2bb08bdf
 def block_of(part: slice, dims: int) -> tuple: # the slice, and a function: [K] → [part, 1, …, 1]
     return part, lambda vector: vector[part].view(-1, *[1]*(dims - 1))
 
-# %% ../nbs/17_stack.ipynb #2798b078
+# %% ../nbs/17_stack.ipynb #aba91dea
 @patch
 @torch.no_grad()
 def effective(self: Stack, hard: bool = False) -> dict: # name → [K, *shape]
@@ -409,12 +409,12 @@ def effective(self: Stack, hard: bool = False) -> dict: # name → [K, *shape]
             out.copy_(torch.where(shaped(hardened), w*(shifted >= 0), out))
     return self.used
 
-# %% ../nbs/17_stack.ipynb #f717d720
+# %% ../nbs/17_stack.ipynb #7dd3277e
 def addresses(*tensors) -> list:
     "Where tensors lie, for C."
     return [tensor.data_ptr() for tensor in tensors]
 
-# %% ../nbs/17_stack.ipynb #39f981b8
+# %% ../nbs/17_stack.ipynb #dc6a5921
 @patch
 def effective_in_c(self: Stack, hardened: Tensor) -> dict:
     vectors = addresses(self.cut, self.beta, hardened)
@@ -425,7 +425,7 @@ def effective_in_c(self: Stack, hardened: Tensor) -> dict:
     share_out(work, len(self))
     return self.used
 
-# %% ../nbs/17_stack.ipynb #e9b0c8ed
+# %% ../nbs/17_stack.ipynb #54ab7a9f
 @patch
 def learned(self: Stack) -> dict: # name → bool [K, *shape]
     "The hard masks."
@@ -433,13 +433,13 @@ def learned(self: Stack) -> dict: # name → bool [K, *shape]
     shaped = {name: block_of(whole, scores.dim())[1] for name, scores in self.scores.items()}
     return {name: scores >= shaped[name](self.cut) for name, scores in self.scores.items()}
 
-# %% ../nbs/17_stack.ipynb #a3d508f9
+# %% ../nbs/17_stack.ipynb #fbc905cb
 @patch
 def under(self: Stack, learned: dict, positions: list) -> dict: # name → [positions, *shape]
     "The weights of some tickets under masks that were put aside."
     return {name: self.weights[name][positions]*mask for name, mask in learned.items()}
 
-# %% ../nbs/17_stack.ipynb #58ea82b2
+# %% ../nbs/17_stack.ipynb #ecb0efac
 @patch
 def step(self: Stack,
     x: Tensor, # [B, *in_shape]
@@ -459,16 +459,16 @@ def step(self: Stack,
     self.update(grads)
     return logits.detach()
 
-# %% ../nbs/17_stack.ipynb #0b676961
+# %% ../nbs/17_stack.ipynb #a3280043
 BETA1, BETA2, EPSILON = .9, .999, 1e-8   # AdamW's, as PyTorch has them
 
-# %% ../nbs/17_stack.ipynb #2b177e0c
+# %% ../nbs/17_stack.ipynb #35cab668
 @patch
 def sizes(self: Stack) -> tuple: # [K], [K], a number
     "AdamW's step, its decay and its second bias correction."
     return self.lr/(1 - BETA1**self.steps), 1 - self.lr*self.decay, math.sqrt(1 - BETA2**self.steps)
 
-# %% ../nbs/17_stack.ipynb #dd380c9f
+# %% ../nbs/17_stack.ipynb #d1c1fd12
 @patch
 def adamw(self: Stack, name: str, part: slice, grad: Tensor, shaped):
     "One step of AdamW on a part of the stack, in place."
@@ -479,7 +479,7 @@ def adamw(self: Stack, name: str, part: slice, grad: Tensor, shaped):
     second.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
     values.sub_((first*shaped(size)).div_(second.sqrt().div_(root).add_(EPSILON)))
 
-# %% ../nbs/17_stack.ipynb #cb836359
+# %% ../nbs/17_stack.ipynb #7a825692
 @patch
 @torch.no_grad()
 def update(self: Stack, grads: dict): # of the effective weights
@@ -490,7 +490,7 @@ def update(self: Stack, grads: dict): # of the effective weights
         slope = torch.ops.aten.sigmoid_backward(grads[name][part]*self.weights[name][part], mask)
         self.adamw(name, part, slope.mul_(shaped(self.beta)), shaped)
 
-# %% ../nbs/17_stack.ipynb #5e0dda8d
+# %% ../nbs/17_stack.ipynb #73d50f6a
 @patch
 def update_in_c(self: Stack, grads: dict):
     size, shrink, root = self.sizes()
@@ -503,7 +503,7 @@ def update_in_c(self: Stack, grads: dict):
                                       root, 1 - BETA1, BETA2, 1 - BETA2, EPSILON)
     share_out(work, len(self))
 
-# %% ../nbs/17_stack.ipynb #aba08e44
+# %% ../nbs/17_stack.ipynb #024f4a57
 def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its value
     "The parameters of a network as PyTorch draws them from a seed."
     network = deepcopy(dense)
@@ -513,7 +513,7 @@ def started(dense: nn.Module, seed: int) -> dict: # a parameter's name → its v
             module.reset_parameters()
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-# %% ../nbs/17_stack.ipynb #4a2f8ed8
+# %% ../nbs/17_stack.ipynb #d76cbab3
 class DenseStack(Stack):
     "K dense networks, trained together by AdamW, each with its own seed, learning rate and decay."
     def __init__(self, dense: nn.Module, configs: list, device='cpu'):
@@ -531,7 +531,7 @@ class DenseStack(Stack):
     def rank(self): return None
     def settled(self, progress): return [True]*len(self)
 
-# %% ../nbs/17_stack.ipynb #dc8b55a0
+# %% ../nbs/17_stack.ipynb #856ceb7c
 @patch
 def effective(self: DenseStack, hard: bool = False) -> dict: return self.scores
 @patch
@@ -539,14 +539,14 @@ def learned(self: DenseStack) -> dict: return self.scores
 @patch
 def under(self: DenseStack, learned: dict, positions: list) -> dict: return learned
 
-# %% ../nbs/17_stack.ipynb #45ae3aa8
+# %% ../nbs/17_stack.ipynb #509b0550
 @patch
 @torch.no_grad()
 def update(self: DenseStack, grads: dict):
     for name, part, shaped in self.blocks():
         self.adamw(name, part, grads[name][part], shaped)
 
-# %% ../nbs/17_stack.ipynb #57f2465c
+# %% ../nbs/17_stack.ipynb #d2d5b213
 def check_startable(dense: nn.Module):
     "Raise a `ConfigError` where a stack of dense twins can't start, or would have to measure statistics."
     alone = 'train these one by one'
@@ -557,7 +557,7 @@ def check_startable(dense: nn.Module):
             raise ConfigError(f'{name} has parameters of its own and no reset_parameters, by which a stack '
                               f'starts it from a seed; {alone}')
 
-# %% ../nbs/17_stack.ipynb #aa7287df
+# %% ../nbs/17_stack.ipynb #1ddfcaa0
 @torch.no_grad()
 def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float64 [K], 0…1
     "The accuracy of each of K networks."
@@ -567,14 +567,14 @@ def stacked_accuracy(network: nn.Module, used: dict, loader) -> Tensor: # float6
         total += len(y)
     return (right.double()/total).cpu()
 
-# %% ../nbs/17_stack.ipynb #10ee146f
+# %% ../nbs/17_stack.ipynb #98aa66a9
 class Best:
     "The best of each ticket so far: its accuracy, its epoch and what it had learned."
     def __init__(self, count: int):
         self.accuracy, self.epoch = [-1.]*count, [0]*count
         self.history, self.learned = [[] for _ in range(count)], {}
 
-# %% ../nbs/17_stack.ipynb #c92cf293
+# %% ../nbs/17_stack.ipynb #6e5b4331
 @patch
 def update(self: Best, epoch: int, found: list, eligible: list, learned: dict):
     "Take in an epoch's accuracies; a tie goes to the later epoch."
@@ -589,14 +589,14 @@ def update(self: Best, epoch: int, found: list, eligible: list, learned: dict):
         elif better:
             self.learned[name][better] = values[better]
 
-# %% ../nbs/17_stack.ipynb #6beb0c2f
+# %% ../nbs/17_stack.ipynb #37c41d3c
 @patch
 def select(self: Best, positions: list):
     for key in 'accuracy', 'epoch', 'history':
         setattr(self, key, [getattr(self, key)[k] for k in positions])
     self.learned = {name: values[positions] for name, values in self.learned.items()}
 
-# %% ../nbs/17_stack.ipynb #57cddcfa
+# %% ../nbs/17_stack.ipynb #e3edb5ec
 def stack_ticket(
     job: Job, # Of the stack
     config: Config, # Of this ticket
@@ -608,7 +608,7 @@ def stack_ticket(
         mask.scores.data = masks[name].float().cpu()*2 - 1
     return from_model(network, **about(replace(job, config=config)))
 
-# %% ../nbs/17_stack.ipynb #b0007129
+# %% ../nbs/17_stack.ipynb #ed5d47f7
 class StackRun:
     "A stack in training: who is still in it, what was best, and the records of those that have left."
     def __init__(self,
@@ -626,7 +626,7 @@ class StackRun:
         self.steps, self.best = len(self.loaders.train), Best(len(configs))
         self.live, self.done, self.progress = list(indices), {}, 0.
 
-# %% ../nbs/17_stack.ipynb #dcff2f60
+# %% ../nbs/17_stack.ipynb #8110a81c
 @patch
 def train(self: StackRun):
     "Train until nobody is left in the stack."
@@ -635,7 +635,7 @@ def train(self: StackRun):
         self.judge(epoch)
         if not self.live: return
 
-# %% ../nbs/17_stack.ipynb #6adaff86
+# %% ../nbs/17_stack.ipynb #6660156e
 @patch
 def train_epoch(self: StackRun, epoch: int): # from 1
     self.loaders.train.set_epoch(epoch - 1)
@@ -648,7 +648,7 @@ def train_epoch(self: StackRun, epoch: int): # from 1
     self.stack.rank()
     self.stack.network.eval()
 
-# %% ../nbs/17_stack.ipynb #0947c000
+# %% ../nbs/17_stack.ipynb #5f34a099
 @patch
 def judge(self: StackRun, epoch: int):
     "Validate an epoch, put aside what is at its best, and let go of those whose training ends here."
@@ -663,19 +663,19 @@ def judge(self: StackRun, epoch: int):
     if leaving:
         self.let_go(leaving, pruned, epoch)
 
-# %% ../nbs/17_stack.ipynb #e6ab63cd
+# %% ../nbs/17_stack.ipynb #27237a31
 @patch
 def show(self: StackRun):
     top, middle = max(self.best.accuracy), median(self.best.accuracy)
     self.bar.set_postfix(best=f'{top:.2%}', median=f'{middle:.2%}', done=len(self.done))
 
-# %% ../nbs/17_stack.ipynb #277424d9
+# %% ../nbs/17_stack.ipynb #641ba2fa
 @patch
 def impatient(self: StackRun, k: int, epoch: int) -> bool: # k: position in the stack
     patience, best = self.options.patience, self.best.epoch[k]
     return bool(patience and best and epoch - best >= patience)
 
-# %% ../nbs/17_stack.ipynb #c2d8b0d5
+# %% ../nbs/17_stack.ipynb #e7ec755d
 @patch
 def let_go(self: StackRun, leaving: list, pruned: set, epoch: int): # leaving: positions in the stack
     "Record those that leave, and go on with the others."
@@ -690,7 +690,7 @@ def let_go(self: StackRun, leaving: list, pruned: set, epoch: int): # leaving: p
         self.stack.select(staying)
         self.best.select(staying)
 
-# %% ../nbs/17_stack.ipynb #79e9d30c
+# %% ../nbs/17_stack.ipynb #84e1c9b9
 @patch
 def records(self: StackRun, positions: list) -> list: # of dicts
     "Test those at some positions, under what was put aside for them."
@@ -700,7 +700,7 @@ def records(self: StackRun, positions: list) -> list: # of dicts
     return [self.record(k, tested[place], {name: values[place] for name, values in learned.items()})
             for place, k in enumerate(positions)]
 
-# %% ../nbs/17_stack.ipynb #5800f1b8
+# %% ../nbs/17_stack.ipynb #faf52fe1
 @patch
 def record(self: StackRun, k: int, tested: float, own: dict) -> dict: # own: what it has learned
     "What is known of a ticket at its end."
@@ -714,7 +714,7 @@ def record(self: StackRun, k: int, tested: float, own: dict) -> dict: # own: wha
         parameters=size, epochs=len(best.history[k]), validation_history=best.history[k],
         ticket=ticket, state=state)
 
-# %% ../nbs/17_stack.ipynb #92830761
+# %% ../nbs/17_stack.ipynb #d676b1bc
 def train_stack(
     config: Config, # What all tickets have in common: network, data set, epochs and so on
     variants: list, # Of dicts, one per ticket, with keys from `VARIES`
@@ -729,19 +729,19 @@ def train_stack(
         done = train_parts(job, configs, bar, after_epoch)
     return [done[index] for index in range(len(configs))]
 
-# %% ../nbs/17_stack.ipynb #886c047a
+# %% ../nbs/17_stack.ipynb #997f8a22
 def jobs_of(configs: list, model: nn.Module, dataset: Dataset) -> tuple: # the job, and the configurations
     "Load the data and build the network that all have in common."
     job = prepare(configs[0], model, dataset)
     return job, [replace(config, data=job.config.data) for config in configs]
 
-# %% ../nbs/17_stack.ipynb #27e9c07d
+# %% ../nbs/17_stack.ipynb #f7de58bf
 def make_bar(job: Job, count: int, progress: bool): # count: of tickets
     steps = len(job.dataset.train)//job.config.data.batch_size*job.config.loop.epochs
     how = dict(mininterval=.5, dynamic_ncols=True) | ({} if progress else dict(disable=True))
     return tqdm(total=count*steps, desc='tickets × steps', **how)
 
-# %% ../nbs/17_stack.ipynb #dc4b8439
+# %% ../nbs/17_stack.ipynb #d9116e45
 def train_parts(job: Job, configs: list, bar, after_epoch=None) -> dict: # index → record
     "Train all; where they don't fit in memory, one half after the other."
     keep_large_blocks()
@@ -759,11 +759,11 @@ def train_parts(job: Job, configs: list, bar, after_epoch=None) -> dict: # index
             bar.update(before - bar.n)
     return done
 
-# %% ../nbs/17_stack.ipynb #f012e6e6
+# %% ../nbs/17_stack.ipynb #80f30693
 def is_shortage(error: Exception) -> bool: # of memory
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
-# %% ../nbs/17_stack.ipynb #87259b01
+# %% ../nbs/17_stack.ipynb #868c6b43
 def halves(part: range, error: Exception) -> list: # of ranges
     "The halves of a part that didn't fit in memory; a `ConfigError` where it is a single ticket."
     if len(part) == 1:
