@@ -8,7 +8,7 @@ __all__ = ['PARTS', 'GATE_OPTIONS', 'OPTIONS', 'KINDS', 'FREE', 'RunOptions', 'c
            'check_binary', 'check_engine_of', 'resumed', 'refuse_others', 'saved_settings', 'RunExists', 'refuse_taken',
            'command_line']
 
-# %% ../nbs/13_config.ipynb #0f732e0b
+# %% ../nbs/13_config.ipynb #f1d44edc
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -26,7 +26,7 @@ from .models import NetworkOptions
 from .optim import BINARY, LearningRate, OptimizerOptions
 from .prng import seed_key
 
-# %% ../nbs/13_config.ipynb #43d2dc54
+# %% ../nbs/13_config.ipynb #c2b80770
 @dataclass(frozen=True)
 class RunOptions:
     "Options of a run and its folder."
@@ -42,7 +42,7 @@ class RunOptions:
     @property
     def folder(self) -> Path: return Path(self.runs)/self.name
 
-# %% ../nbs/13_config.ipynb #afa39c65
+# %% ../nbs/13_config.ipynb #654dfb2c
 def check_run(options: RunOptions):
     "A `ConfigError` where a run can't have these options."
     name = options.name
@@ -53,7 +53,7 @@ def check_run(options: RunOptions):
     seed_key(options.seed)
     check_loggers(options.log)
 
-# %% ../nbs/13_config.ipynb #869575d5
+# %% ../nbs/13_config.ipynb #44d7b703
 @dataclass(frozen=True)
 class Config:
     "Everything that decides how a run goes. `configure` makes it."
@@ -77,19 +77,19 @@ class Config:
         "The same configuration with some options given differently."
         return configure(**self.given | changes)
 
-# %% ../nbs/13_config.ipynb #47667757
+# %% ../nbs/13_config.ipynb #c294b40e
 PARTS = {part.name: part.type for part in fields(Config) if part.name not in ('gate', 'given')}
 GATE_OPTIONS = {o.name: o for gate in GATES.values() for o in options_of(gate)}
 OPTIONS = {o.name: o for part in PARTS.values() for o in options_of(part)} | GATE_OPTIONS
 
-# %% ../nbs/13_config.ipynb #83670532
+# %% ../nbs/13_config.ipynb #e67ee0db
 def settings(config: Config) -> dict: # name → value, as JSON can hold it
     "All options of a configuration, defaults included: what config.json holds."
     parts = [getattr(config, name) for name in PARTS] + [config.gate]*bool(config.gate)
     found = {o.name: getattr(part, o.name) for part in parts for o in options_of(part)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
-# %% ../nbs/13_config.ipynb #e796b4df
+# %% ../nbs/13_config.ipynb #78e130ec
 def configure(
     **given, # Options by their names; those that aren't given take their defaults
 ) -> Config:
@@ -104,7 +104,7 @@ def configure(
     except ConfigError: raise
     except UserError as error: raise ConfigError(str(error)) from error
 
-# %% ../nbs/13_config.ipynb #0c027c30
+# %% ../nbs/13_config.ipynb #21396e99
 def check_names(given):
     "A `ConfigError` at a name that is no option."
     for name in given:
@@ -113,12 +113,12 @@ def check_names(given):
         hint = f': did you mean {" or ".join(near(name, OPTIONS))}?'*bool(near(name, OPTIONS))
         raise ConfigError(f'there is no option {name}{hint}')
 
-# %% ../nbs/13_config.ipynb #9d6d949d
+# %% ../nbs/13_config.ipynb #58b9937a
 def chosen(part: type, given: dict) -> dict:
     "Those options that belong to a part."
     return {o.name: given[o.name] for o in options_of(part) if o.name in given}
 
-# %% ../nbs/13_config.ipynb #71c9256d
+# %% ../nbs/13_config.ipynb #662f4af8
 KINDS = dict(arch='architecture', beta_shape='schedule of β',
              schedule='learning-rate schedule')   # names for people
 
@@ -134,12 +134,12 @@ def checked(name: str, value):
         pick(list(known), value, KINDS.get(name, name))
     return value
 
-# %% ../nbs/13_config.ipynb #5be0029f
+# %% ../nbs/13_config.ipynb #116f6e59
 def kinds(annotation) -> tuple: # (type,) or (type, NoneType)
     "The types that an option takes."
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
-# %% ../nbs/13_config.ipynb #1f9e3def
+# %% ../nbs/13_config.ipynb #a79ba8f2
 def converted(value, kind: type):
     "A value in the type of its option, where nothing is lost by that."
     if kind is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
@@ -147,7 +147,7 @@ def converted(value, kind: type):
     if kind is str and isinstance(value, Path): return str(value)
     return value
 
-# %% ../nbs/13_config.ipynb #bbe5bf85
+# %% ../nbs/13_config.ipynb #d736d0ba
 def complete(config: Config) -> Config:
     "Fill in such defaults, and check what parts ask of each other."
     masks = config.masks
@@ -160,14 +160,14 @@ def complete(config: Config) -> Config:
     check_engine_of(config)
     return config
 
-# %% ../nbs/13_config.ipynb #eda21810
+# %% ../nbs/13_config.ipynb #23f6254c
 def gate_of(name: str, given: dict) -> Gate | None: # None: the dense twin
     "The gate of this name, with its options among those that were given."
     options = {key: value for key, value in given.items() if key in GATE_OPTIONS}
     if name != 'none': return make_gate(name, **options)
     if options: raise ConfigError(f'gate none trains the dense network, which has no option {[*options][0]}')
 
-# %% ../nbs/13_config.ipynb #7d271703
+# %% ../nbs/13_config.ipynb #d09b2c90
 def check_data(config: Config):
     "A `ConfigError` where there is no such data set, shape or batch."
     data, parts = config.data, config.loop.accumulate
@@ -178,7 +178,7 @@ def check_data(config: Config):
     if data.batch_size % parts:
         raise ConfigError(f'batch_size {data.batch_size} does not divide into accumulate {parts} parts')
 
-# %% ../nbs/13_config.ipynb #bcbbbfe2
+# %% ../nbs/13_config.ipynb #a9799ff7
 def check_binary(config: Config):
     "Optimizers that binarise need the linear gate, and it needs one of them."
     name, gate = config.optimizer.optimizer, config.masks.gate
@@ -187,7 +187,7 @@ def check_binary(config: Config):
         raise ConfigError(f'optimizer {name} leaves the linear gate half open: take {BINARY[0]}')
     raise ConfigError(f'optimizer {name} needs the linear gate, not gate {gate}')
 
-# %% ../nbs/13_config.ipynb #3f71d899
+# %% ../nbs/13_config.ipynb #baac9f2c
 def check_engine_of(config: Config):
     "A `ConfigError` where the gate needs scores that the engine splits or rounds."
     gate, zero, whole = config.gate, config.engine.zero, 'needs whole scores, which zero 3 splits: use'
@@ -198,7 +198,7 @@ def check_engine_of(config: Config):
         raise ConfigError(f'ranking over the whole network {whole} scope layer, or zero 2')
     if gate.sparsity: raise ConfigError(f'the penalty on the density {whole} zero 2')
 
-# %% ../nbs/13_config.ipynb #7835e923
+# %% ../nbs/13_config.ipynb #68b8645b
 FREE = 'resume', 'overwrite', 'runs', 'device', 'record', 'save_every', 'timeout', 'log'
 
 def resumed(given: dict) -> dict:
@@ -211,7 +211,7 @@ def resumed(given: dict) -> dict:
     anew = dict(record=None, runs=here.runs, device='auto', overwrite=False)
     return saved | anew | {name: given[name] for name in FREE if name in given}
 
-# %% ../nbs/13_config.ipynb #fff0ef40
+# %% ../nbs/13_config.ipynb #0e5ceba6
 def refuse_others(run: str, saved: dict, given: dict):
     "A `ConfigError` where options are given that a run was not started with."
     fixed = {name: checked(name, value) for name, value in given.items() if name not in FREE}
@@ -220,7 +220,7 @@ def refuse_others(run: str, saved: dict, given: dict):
     raise ConfigError(f'the run {run} was started with {other} and resumes with that: '
                       'leave it out, or start a new run')
 
-# %% ../nbs/13_config.ipynb #b802a136
+# %% ../nbs/13_config.ipynb #977320da
 def saved_settings(path: Path) -> dict:
     "The content of a run's config.json; a `ConfigError` where this version can't read it."
     try:
@@ -231,20 +231,20 @@ def saved_settings(path: Path) -> dict:
         raise ConfigError(f'{path} is not the configuration of a run of this version ({error}): '
                           'start anew under another name') from error
 
-# %% ../nbs/13_config.ipynb #29d6cbdc
+# %% ../nbs/13_config.ipynb #80e13310
 class RunExists(ConfigError):
     "The name of a new run is taken."
     def __init__(self, folder: Path, ways: str): # ways: what to pass instead
         self.folder = folder
         super().__init__(f'the run {folder} exists: pass {ways}')
 
-# %% ../nbs/13_config.ipynb #a0ba013c
+# %% ../nbs/13_config.ipynb #f32c4b5f
 def refuse_taken(run: RunOptions):
     "Raise `RunExists` where a new run would mix with an old one."
     if run.resume or run.overwrite or not (run.folder/'config.json').exists(): return
     raise RunExists(run.folder, 'resume=True to go on with it, overwrite=True to replace it, or another name')
 
-# %% ../nbs/13_config.ipynb #93f2308c
+# %% ../nbs/13_config.ipynb #a38ce18c
 def command_line(config: Config) -> str:
     "The command that repeats a run, in any folder."
     where = 'name', 'runs', 'resume', 'overwrite', 'record', 'deepspeed_config'

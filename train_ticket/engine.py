@@ -6,15 +6,16 @@
 __all__ = ['OPENMPI', 'LAUNCHERS', 'ConfigError', 'EngineOptions', 'check_engine', 'on_this_machine', 'settings_file',
            'try_compiler', 'silent_stderr', 'run_settings', 'deepspeed_settings', 'merged', 'clashes', 'overrides',
            'RanksError', 'import_deepspeed', 'rank_of_launcher', 'single_rank', 'distributed', 'process_group',
-           'connect', 'lose_patience', 'contact', 'scalars_as_vectors', 'sendable_scalars', 'make_engine',
-           'frozen_as_scores', 'gathered', 'held', 'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints',
-           'load_checkpoint', 'agreed_tag', 'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
+           'connect', 'lose_patience', 'contact', 'make_engine', 'scalars_as_vectors', 'sendable_scalars',
+           'deepspeed_engine', 'frozen_as_scores', 'gathered', 'held', 'save_checkpoint', 'disk', 'checkpoint_tag',
+           'remove_checkpoints', 'load_checkpoint', 'agreed_tag', 'to_universal', 'sweep_up', 'Interrupted', 'Stop',
+           'Checkpoints']
 
-# %% ../nbs/11_engine.ipynb #4a5f4138
+# %% ../nbs/11_engine.ipynb #3f49cf5d
 import os
 os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 
-# %% ../nbs/11_engine.ipynb #4f4b1083
+# %% ../nbs/11_engine.ipynb #0d0a2eb9
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -30,11 +31,11 @@ from .core import UserError, atomic_write, option
 from .loop import Callback, LoopOptions, Ranks, Run, State, position
 from .masks import Mask, masks_of
 
-# %% ../nbs/11_engine.ipynb #c9ceac6c
+# %% ../nbs/11_engine.ipynb #17572b3a
 class ConfigError(UserError):
     "A configuration that can't be run. One line that names the setting and the remedy."
 
-# %% ../nbs/11_engine.ipynb #18ffc58a
+# %% ../nbs/11_engine.ipynb #33735ed0
 @dataclass(frozen=True)
 class EngineOptions:
     "Options of the DeepSpeed engine."
@@ -47,14 +48,14 @@ class EngineOptions:
     timeout: int = option(60, 'seconds that a rank waits for the others before it gives up')
     def __post_init__(self): return check_engine(self)
 
-# %% ../nbs/11_engine.ipynb #249e0584
+# %% ../nbs/11_engine.ipynb #778e50f2
 def check_engine(options: EngineOptions):
     "A `ConfigError` where an option is out of its range."
     if options.zero not in (None, 0, 1, 2, 3):
         raise ConfigError(f'zero must be 0, 1, 2 or 3, not {options.zero}')
     if not options.timeout > 0: raise ConfigError(f'timeout must be above 0, not {options.timeout}')
 
-# %% ../nbs/11_engine.ipynb #5df1d2c9
+# %% ../nbs/11_engine.ipynb #484ee1fd
 def on_this_machine(
     options: EngineOptions,
 ) -> EngineOptions: # with a device and a ZeRO stage
@@ -72,7 +73,7 @@ def on_this_machine(
         try_compiler(device)
     return replace(options, zero=zero, device=device)
 
-# %% ../nbs/11_engine.ipynb #f951d440
+# %% ../nbs/11_engine.ipynb #fde2f87a
 def settings_file(options: EngineOptions) -> dict: # empty where none is named
     "The content of the DeepSpeed settings file."
     path = options.deepspeed_config
@@ -82,7 +83,7 @@ def settings_file(options: EngineOptions) -> dict: # empty where none is named
     if isinstance(found, dict): return found
     raise ConfigError(f'deepspeed_config {path}: it must hold a JSON object')
 
-# %% ../nbs/11_engine.ipynb #f194159f
+# %% ../nbs/11_engine.ipynb #3fb738ec
 def try_compiler(device: str):
     "Raise a `ConfigError` where torch.compile can't work."
     try:
@@ -94,7 +95,7 @@ def try_compiler(device: str):
         raise ConfigError(f'compile: PyTorch finds no compiler here that works ({reason}); '
                           "install g++ and Python's headers, or leave compile out") from error
 
-# %% ../nbs/11_engine.ipynb #1c418c7e
+# %% ../nbs/11_engine.ipynb #fc3c950e
 @contextmanager
 def silent_stderr():
     "Keep off the screen what the compilers print that DeepSpeed and PyTorch start."
@@ -108,7 +109,7 @@ def silent_stderr():
         os.dup2(kept, 2)
         os.close(kept)
 
-# %% ../nbs/11_engine.ipynb #4f720561
+# %% ../nbs/11_engine.ipynb #64e41fcb
 def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, world_size: int) -> dict:
     "The DeepSpeed settings that a run decides."
     parts = world_size*loop.accumulate
@@ -121,7 +122,7 @@ def run_settings(options: EngineOptions, loop: LoopOptions, batch_size: int, wor
         zero_optimization=dict(stage=options.zero or 0), zero_allow_untested_optimizer=True,
         bf16=dict(enabled=options.precision == 'bf16'), fp16=dict(enabled=options.precision == 'fp16'))
 
-# %% ../nbs/11_engine.ipynb #fd798e71
+# %% ../nbs/11_engine.ipynb #e34eb726
 def deepspeed_settings(
     options: EngineOptions,
     loop: LoopOptions,
@@ -137,14 +138,14 @@ def deepspeed_settings(
             raise ConfigError(f'{source} sets {key} to {value}, the run to {own}: leave it to the run')
     return merged(merged(ours | dict(steps_per_print=None), file), merged(given, stage))
 
-# %% ../nbs/11_engine.ipynb #0c18dafd
+# %% ../nbs/11_engine.ipynb #f8a8dbce
 def merged(first: dict, second: dict) -> dict:
     "Two nested dicts as one, section by section; the second wins."
     both = {key: merged(first[key], value) for key, value in second.items()
             if isinstance(value, dict) and isinstance(first.get(key), dict)}
     return first | second | both
 
-# %% ../nbs/11_engine.ipynb #e5ca8e59
+# %% ../nbs/11_engine.ipynb #de401f6c
 def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their value, ours)
     "Wherever two nested dicts say different things of the same key."
     for key, value in ours.items():
@@ -155,7 +156,7 @@ def clashes(ours: dict, theirs: dict, prefix: str = ''): # yields (key, their va
         elif value != theirs[key]:
             yield f'{prefix}{key}', theirs[key], value
 
-# %% ../nbs/11_engine.ipynb #8f1f5747
+# %% ../nbs/11_engine.ipynb #e50763cb
 def overrides(
     items, # Of 'section.key=value'
 ) -> dict: # nested, as DeepSpeed takes it
@@ -173,11 +174,11 @@ def overrides(
         found = merged(found, value)
     return found
 
-# %% ../nbs/11_engine.ipynb #56992ae1
+# %% ../nbs/11_engine.ipynb #3df03fae
 class RanksError(RuntimeError):
     "The ranks have lost each other."
 
-# %% ../nbs/11_engine.ipynb #4b922484
+# %% ../nbs/11_engine.ipynb #b3cd96ec
 def import_deepspeed():
     "DeepSpeed, imported quietly and without the compilation."
     logging.getLogger('DeepSpeed').setLevel(logging.WARNING)
@@ -189,7 +190,7 @@ def import_deepspeed():
     vars(deepspeed.ops).setdefault('__compatible_ops__', {})['deepspeed_shm_comm'] = False
     return deepspeed
 
-# %% ../nbs/11_engine.ipynb #0ebade16
+# %% ../nbs/11_engine.ipynb #094633d6
 OPENMPI = 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE'
 LAUNCHERS = dict(slurm=('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS'), openmpi=OPENMPI)
 
@@ -198,7 +199,7 @@ def rank_of_launcher(environment) -> dict: # RANK, LOCAL_RANK and WORLD_SIZE, or
     found = LAUNCHERS.get(environment.get('TRAIN_TICKET_LAUNCHER'), ())
     return dict(zip(('RANK', 'LOCAL_RANK', 'WORLD_SIZE'), (environment[name] for name in found)))
 
-# %% ../nbs/11_engine.ipynb #0f87866c
+# %% ../nbs/11_engine.ipynb #bc22699b
 def single_rank() -> dict:
     "The environment of a process that trains alone."
     with socket.socket() as s:
@@ -206,7 +207,7 @@ def single_rank() -> dict:
         port = s.getsockname()[1]
     return dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
 
-# %% ../nbs/11_engine.ipynb #2418c7fb
+# %% ../nbs/11_engine.ipynb #23dd3ac5
 @contextmanager
 def distributed(
     device: str, # 'cpu' or 'cuda'
@@ -227,7 +228,7 @@ def distributed(
         os.environ.clear()
         os.environ.update(before)
 
-# %% ../nbs/11_engine.ipynb #3a094da7
+# %% ../nbs/11_engine.ipynb #a0c9cf05
 @contextmanager
 def process_group(ranks: Ranks, device: str, timeout: float):
     "Open the process group, and close it where that can be done."
@@ -245,14 +246,14 @@ def process_group(ranks: Ranks, device: str, timeout: float):
         if ours and not lost and deepspeed.comm.is_initialized():
             deepspeed.comm.destroy_process_group()
 
-# %% ../nbs/11_engine.ipynb #9aaa525f
+# %% ../nbs/11_engine.ipynb #0d8ac012
 def connect(deepspeed, device: str, timeout: float):
     "Find the other ranks: ten minutes for them to appear, `timeout` seconds afterwards."
     backend, patience = ('nccl' if device == 'cuda' else 'gloo'), timedelta(minutes=10)
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False, timeout=patience)
     lose_patience(timeout)
 
-# %% ../nbs/11_engine.ipynb #fbc3bb44
+# %% ../nbs/11_engine.ipynb #96286a2b
 def lose_patience(timeout: float):
     "Set the time-out of every process group, DeepSpeed's own among them: it sums gradients in one of these."
     if int(os.environ['WORLD_SIZE']) < 2: return
@@ -260,7 +261,7 @@ def lose_patience(timeout: float):
     for group in list(groups._world.pg_map):
         groups._set_pg_timeout(timedelta(seconds=timeout), group)
 
-# %% ../nbs/11_engine.ipynb #050a3a40
+# %% ../nbs/11_engine.ipynb #1856f459
 @contextmanager
 def contact(ranks: Ranks):
     "Turn what PyTorch raises when ranks can't reach each other into a `RanksError`."
@@ -271,6 +272,24 @@ def contact(ranks: Ranks):
         if ranks.count == 1 or not lost: raise
         reason = str(error).split('] ', 1)[-1].split('. ')[0]
         raise RanksError(f'rank {ranks.rank} of {ranks.count} has lost the others: {reason}') from error
+
+# %% ../nbs/11_engine.ipynb #b990d1cc
+def make_engine(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: dict, # From `deepspeed_settings`
+    compile: bool = False, # Train through torch.compile?
+):
+    "The DeepSpeed engine of a network."
+    engine = deepspeed_engine(model, optimizer, settings)
+    if torch.distributed.get_world_size() == 1 and not settings['zero_optimization']['stage']:
+        engine.enable_backward_allreduce = False   # there is nobody to reduce with
+    if compile:
+        engine.compile()
+    for mask in masks_of(model).values():
+        mask.shared.compiled = compile
+    frozen_as_scores(model)
+    return engine
 
 # %% ../nbs/11_engine.ipynb #5ca1a500
 @contextmanager
@@ -294,42 +313,29 @@ def sendable_scalars(model: nn.Module, stage: int): # stage: of ZeRO
             send(self)
     return mock.patch.object(engine, '_broadcast_model', broadcast)
 
-# %% ../nbs/11_engine.ipynb #28b4ea87
-def make_engine(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    settings: dict, # From `deepspeed_settings`
-    compile: bool = False, # Train through torch.compile?
-):
-    "The DeepSpeed engine of a network; a `ConfigError` where DeepSpeed refuses its settings."
-    deepspeed, stage = import_deepspeed(), settings['zero_optimization']['stage']
+# %% ../nbs/11_engine.ipynb #503bc0c9
+def deepspeed_engine(model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict):
+    "What DeepSpeed makes of the settings; a `ConfigError` where it refuses them."
+    deepspeed = import_deepspeed()
     refused = ValueError, TypeError, AssertionError, AttributeError, deepspeed.DeepSpeedConfigError
     try:
-        with silent_stderr(), sendable_scalars(model, stage):
-            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+        with silent_stderr(), sendable_scalars(model, settings['zero_optimization']['stage']):
+            return deepspeed.initialize(None, model, optimizer, config=settings)[0]
     except refused as error: raise ConfigError(f'DeepSpeed refuses its settings: {error}') from error
-    if torch.distributed.get_world_size() == 1 and not stage:
-        engine.enable_backward_allreduce = False   # there is nobody to reduce with
-    if compile:
-        engine.compile()
-    for mask in masks_of(model).values():
-        mask.shared.compiled = compile
-    frozen_as_scores(model)
-    return engine
 
-# %% ../nbs/11_engine.ipynb #a7aaaa12
+# %% ../nbs/11_engine.ipynb #c70f6e10
 def frozen_as_scores(model: nn.Module):
     "Convert frozen weights to the precision of the scores."
     for chain in model.modules():
         if isinstance(chain, ParametrizationList) and isinstance(chain[0], Mask):
             chain.original = chain.original.to(chain[0].scores.dtype)
 
-# %% ../nbs/11_engine.ipynb #acfbe729
+# %% ../nbs/11_engine.ipynb #408bda68
 def gathered(engine): # a context that all ranks enter
     "Within this context every rank has the engine's parameters whole."
     return nullcontext() if engine.zero_optimization_stage() < 3 else held(list(engine.module.parameters()))
 
-# %% ../nbs/11_engine.ipynb #ee38a292
+# %% ../nbs/11_engine.ipynb #41385c40
 @contextmanager
 def held(parameters: list):
     "Gather parameters, and keep a forward within the context from letting go of them."
@@ -343,7 +349,7 @@ def held(parameters: list):
             for p in parameters:
                 p.ds_active_sub_modules.discard('held')
 
-# %% ../nbs/11_engine.ipynb #fc0019eb
+# %% ../nbs/11_engine.ipynb #f7657b27
 def save_checkpoint(
     run: Run,
     folder: Path, # Of the run's checkpoints
@@ -358,7 +364,7 @@ def save_checkpoint(
     atomic_write(folder/'latest', tag)
     remove_checkpoints(folder, keep=tag)
 
-# %% ../nbs/11_engine.ipynb #895ccd0e
+# %% ../nbs/11_engine.ipynb #7d220970
 @contextmanager
 def disk(path: Path):
     "Turn what PyTorch's own file writer raises where the disk is full into an `OSError` that names the file."
@@ -370,13 +376,13 @@ def disk(path: Path):
         code = getattr(error, 'errno', None) or errno.ENOSPC
         raise OSError(code, os.strerror(code), str(path)) from error
 
-# %% ../nbs/11_engine.ipynb #aeb3a13b
+# %% ../nbs/11_engine.ipynb #cfdba3c8
 def checkpoint_tag(folder: Path) -> str | None: # None: there is none
     "The last complete checkpoint."
     latest = folder/'latest'
     return latest.read_text().strip() if latest.is_file() else None
 
-# %% ../nbs/11_engine.ipynb #9e8fbd1b
+# %% ../nbs/11_engine.ipynb #1a9b2212
 def remove_checkpoints(folder: Path, keep: str | None):
     "Remove all checkpoints but one, and nothing else."
     for old in folder.glob('epoch*'):
@@ -384,7 +390,7 @@ def remove_checkpoints(folder: Path, keep: str | None):
         if ours and old.name != keep and old.is_dir():
             shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/11_engine.ipynb #9842577a
+# %% ../nbs/11_engine.ipynb #e9405538
 def load_checkpoint(run: Run, folder: Path):
     "Go back to the last complete checkpoint; where there is none, to the start. Sets `run.state`."
     tag = agreed_tag(run, folder)
@@ -397,7 +403,7 @@ def load_checkpoint(run: Run, folder: Path):
         (folder/'latest_universal').unlink(missing_ok=True)
     run.state = State(**{name: value for name, value in state.items() if name in asdict(State())})
 
-# %% ../nbs/11_engine.ipynb #07873743
+# %% ../nbs/11_engine.ipynb #92024ae6
 def agreed_tag(run: Run, folder: Path) -> str | None:
     "The last complete checkpoint, which all ranks must see."
     tag = checkpoint_tag(folder)
@@ -409,7 +415,7 @@ def agreed_tag(run: Run, folder: Path) -> str | None:
         raise ConfigError(f'the checkpoint {folder/tag} is missing: start the run anew')
     return tag
 
-# %% ../nbs/11_engine.ipynb #9f553f98
+# %% ../nbs/11_engine.ipynb #a0b9601a
 def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the universal checkpoint
     "Make a checkpoint loadable by any number of ranks, and tell the engine."
     from deepspeed.checkpoint.ds_to_universal import main as convert
@@ -425,7 +431,7 @@ def to_universal(run: Run, folder: Path, tag: str) -> str: # the tag of the univ
     run.engine._config.load_universal_checkpoint = True
     return target.name
 
-# %% ../nbs/11_engine.ipynb #26720c3f
+# %% ../nbs/11_engine.ipynb #dfbaf107
 def sweep_up(folder: Path):
     "Remove what a kill has left half-written in a run's folder."
     checkpoints = folder/'checkpoints'
@@ -435,13 +441,13 @@ def sweep_up(folder: Path):
         if half.is_file() and re.fullmatch(ours, half.name):
             half.unlink()
 
-# %% ../nbs/11_engine.ipynb #e1027f74
+# %% ../nbs/11_engine.ipynb #27bbaf70
 class Interrupted(KeyboardInterrupt):
     "A run was asked to stop. Where it could save, `state` says at which place."
     def __init__(self, signum: int = signal.SIGINT, state: State = None):
         self.signum, self.state = signum, state
 
-# %% ../nbs/11_engine.ipynb #207e4585
+# %% ../nbs/11_engine.ipynb #2922eb72
 class Stop:
     "Within its context SIGINT and SIGTERM are heard; `stop(step)` says whether any rank has heard one."
     every = 8   # steps between agreements of several ranks
@@ -461,7 +467,7 @@ class Stop:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
 
-# %% ../nbs/11_engine.ipynb #eb631391
+# %% ../nbs/11_engine.ipynb #535a6bc8
 @patch
 def hear(self: Stop, signum, frame):
     "The handler of signals."
@@ -469,7 +475,7 @@ def hear(self: Stop, signum, frame):
     first, self.heard, self.at = not self.heard, signum, time.monotonic()
     if not (first and self.polling): raise Interrupted(signum)
 
-# %% ../nbs/11_engine.ipynb #1a5ba09a
+# %% ../nbs/11_engine.ipynb #75d77e34
 @patch
 def __call__(self: Stop, step: int = 0) -> bool:
     "Is the run asked to stop?"
@@ -479,7 +485,7 @@ def __call__(self: Stop, step: int = 0) -> bool:
         self.agree()
     return bool(self.signum)
 
-# %% ../nbs/11_engine.ipynb #e9a8a494
+# %% ../nbs/11_engine.ipynb #f367bc55
 @patch
 def agree(self: Stop):
     "Exchange with the other ranks what was heard."
@@ -487,7 +493,7 @@ def agree(self: Stop):
     torch.distributed.all_reduce(heard, torch.distributed.ReduceOp.MAX)
     self.signum = int(heard)
 
-# %% ../nbs/11_engine.ipynb #595bac15
+# %% ../nbs/11_engine.ipynb #fb0e2a9f
 class Checkpoints(Callback):
     "Saves after each epoch, every `save_every` steps, and where the run is asked to stop."
     def __init__(self, folder: Path, stop: Stop):
@@ -497,15 +503,18 @@ class Checkpoints(Callback):
     def close(self, run):
         self.stop.polling = False
 
-    def after_step(self, run):
-        state, every = run.state, run.options.save_every
-        stopping = self.stop(state.step)
-        if state.step == run.steps or not (stopping or every and state.step % every == 0): return
-        state.within = position(run)
-        save_checkpoint(run, self.folder)
-        if stopping: raise Interrupted(self.stop.signum, state)
-
     def between_epochs(self, run):
         save_checkpoint(run, self.folder)
         last = run.state.epoch >= run.options.epochs
         if self.stop() and not last: raise Interrupted(self.stop.signum, run.state)
+
+# %% ../nbs/11_engine.ipynb #11a0f6f6
+@patch
+def after_step(self: Checkpoints, run: Run):
+    "Save in the middle of an epoch, where that is wanted."
+    state, every = run.state, run.options.save_every
+    stopping = self.stop(state.step)
+    if state.step == run.steps or not (stopping or every and state.step % every == 0): return
+    state.within = position(run)
+    save_checkpoint(run, self.folder)
+    if stopping: raise Interrupted(self.stop.signum, state)

@@ -7,7 +7,7 @@ __all__ = ['HARD', 'SOFT', 'CURVES', 'LOGGERS', 'LoggerError', 'Logger', 'flat',
            'TensorBoardLogger', 'WandbLogger', 'TrackioLogger', 'figure', 'plot_curve', 'in_notebook', 'LiveCurve',
            'pixels', 'mask_picture', 'example_picture', 'check_loggers', 'Loggers', 'open_loggers', 'Pictures']
 
-# %% ../nbs/12_loggers.ipynb #82e63f0c
+# %% ../nbs/12_loggers.ipynb #d8216392
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +22,11 @@ from .loop import Callback, device_of, dtype_of
 from .masks import masks_of
 from .ticket import logits_of
 
-# %% ../nbs/12_loggers.ipynb #47bb8700
+# %% ../nbs/12_loggers.ipynb #1c2525c1
 class LoggerError(UserError):
     "A logger that can't be opened. One line with the remedy."
 
-# %% ../nbs/12_loggers.ipynb #327ce0f1
+# %% ../nbs/12_loggers.ipynb #536644f4
 class Logger:
     "Takes the records of a run."
     package = None    # what has to be installed; the extra has the logger's name
@@ -48,7 +48,7 @@ class Logger:
     def close(self, summary: dict = None):
         "The run is over. It came to its end if there is a summary."
 
-# %% ../nbs/12_loggers.ipynb #4b7c7cef
+# %% ../nbs/12_loggers.ipynb #5c337995
 def flat(
     record: dict, # Of numbers and dicts
     prefix: str = '',
@@ -62,7 +62,7 @@ def flat(
             found[prefix + key] = value
     return found
 
-# %% ../nbs/12_loggers.ipynb #3fb519b0
+# %% ../nbs/12_loggers.ipynb #d516c278
 class JsonLogger(Logger):
     "metrics.jsonl: one line per epoch."
     name = 'metrics.jsonl'
@@ -81,7 +81,7 @@ class JsonLogger(Logger):
         if kept != lines:
             atomic_write(self.path, ''.join(kept))
 
-# %% ../nbs/12_loggers.ipynb #b0030687
+# %% ../nbs/12_loggers.ipynb #009e701e
 def append(path: Path, text: str):
     "Add to a file; an error names it."
     try:
@@ -89,7 +89,7 @@ def append(path: Path, text: str):
             f.write(text)
     except OSError as error: raise OSError(error.errno, error.strerror, str(path)) from error
 
-# %% ../nbs/12_loggers.ipynb #e49916a1
+# %% ../nbs/12_loggers.ipynb #faef9c5d
 class CsvLogger(JsonLogger):
     "metrics.csv: one row per epoch, one column per number."
     name = 'metrics.csv'
@@ -103,7 +103,7 @@ class CsvLogger(JsonLogger):
         writer.writerow(row)
         append(self.path, text.getvalue())
 
-# %% ../nbs/12_loggers.ipynb #2e884493
+# %% ../nbs/12_loggers.ipynb #1e4bd5c1
 class TensorBoardLogger(Logger):
     "A folder for `tensorboard --logdir runs`."
     package, pictures = 'tensorboard', True
@@ -118,7 +118,7 @@ class TensorBoardLogger(Logger):
         self.writer.add_image(name, pixels, epoch, dataformats='HWC')
     def close(self, summary=None): return self.writer.close()
 
-# %% ../nbs/12_loggers.ipynb #05710604
+# %% ../nbs/12_loggers.ipynb #1b98e215
 class WandbLogger(Logger):
     "A run of the W&B project train_ticket. A resumed run goes on under the same id."
     package, pictures = 'wandb', True
@@ -130,7 +130,7 @@ class WandbLogger(Logger):
             self.online.summary.update(flat(summary))
         self.online.finish(exit_code=0 if summary else 1)
 
-# %% ../nbs/12_loggers.ipynb #be04b33e
+# %% ../nbs/12_loggers.ipynb #7f809223
 @patch
 def open(self: WandbLogger):
     "Start a run, or go on with the one that this folder has."
@@ -147,7 +147,7 @@ def open(self: WandbLogger):
     except wandb.errors.Error as error:
         raise LoggerError(f'log wandb: {error}; run `wandb login`, or set WANDB_MODE=offline') from error
 
-# %% ../nbs/12_loggers.ipynb #e96f4044
+# %% ../nbs/12_loggers.ipynb #51539660
 class TrackioLogger(Logger):
     "A run of the trackio project train_ticket; `trackio show` opens it."
     package, pictures = 'trackio', True
@@ -160,7 +160,7 @@ class TrackioLogger(Logger):
         self.trackio.log({name: self.trackio.Image(pixels)}, step=epoch)
     def close(self, summary=None): return self.trackio.finish()
 
-# %% ../nbs/12_loggers.ipynb #c7abac7b
+# %% ../nbs/12_loggers.ipynb #40ff748a
 def figure(rows: int = 1, columns: int = 1, size=(8, 2.6)): # a matplotlib figure and its axes
     "A figure that pyplot doesn't know, so that it never shows by itself."
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -169,12 +169,12 @@ def figure(rows: int = 1, columns: int = 1, size=(8, 2.6)): # a matplotlib figur
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False).ravel()
 
-# %% ../nbs/12_loggers.ipynb #f2e8cb8d
+# %% ../nbs/12_loggers.ipynb #26353721
 HARD, SOFT = 'validation, hard mask', 'validation, soft mask'
 CURVES = (dict(loss='training', validation_loss='validation'),
           dict(train_accuracy='training', validation_accuracy=HARD, validation_soft_accuracy=SOFT))
 
-# %% ../nbs/12_loggers.ipynb #d95e15f7
+# %% ../nbs/12_loggers.ipynb #44906cf5
 def plot_curve(
     records: list, # Of epochs
     epochs: int = None, # That the run is to have
@@ -194,13 +194,13 @@ def plot_curve(
     axes[1].set(ylabel='accuracy', ylim=(None, 1))
     return axes
 
-# %% ../nbs/12_loggers.ipynb #68fbdba4
+# %% ../nbs/12_loggers.ipynb #64faf68e
 def in_notebook() -> bool:
     "Is this a Jupyter kernel whose outputs somebody sees?"
     shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
     return type(shell).__name__ == 'ZMQInteractiveShell'
 
-# %% ../nbs/12_loggers.ipynb #b02f4b08
+# %% ../nbs/12_loggers.ipynb #b9b5707e
 class LiveCurve(Logger):
     "A figure below the cell that grows with the run."
     def open(self):
@@ -219,13 +219,13 @@ class LiveCurve(Logger):
         else:
             self.shown = display(Image(png.getvalue()), display_id=True)
 
-# %% ../nbs/12_loggers.ipynb #f35e4b3f
+# %% ../nbs/12_loggers.ipynb #11aa8261
 def pixels(made) -> np.ndarray: # uint8 [H, W, 3]
     "A figure as a picture."
     made.canvas.draw()
     return np.asarray(made.canvas.buffer_rgba())[..., :3].copy()
 
-# %% ../nbs/12_loggers.ipynb #3d6d7764
+# %% ../nbs/12_loggers.ipynb #5316e4b3
 def mask_picture(
     model: nn.Module,
     most: int = 12, # Layers that are shown
@@ -239,7 +239,7 @@ def mask_picture(
         ax.set(title=f'{name}: {mask.density():.2f} kept', xlabel='input', ylabel='unit')
     return pixels(made)
 
-# %% ../nbs/12_loggers.ipynb #66719a67
+# %% ../nbs/12_loggers.ipynb #cee0a1b0
 def example_picture(
     images: np.ndarray, # uint8 [n, H, W, C]
     labels, # n integers
@@ -257,10 +257,10 @@ def example_picture(
         ax.set_title(title, fontsize=8, color='black' if answer == label else 'crimson')
     return pixels(made)
 
-# %% ../nbs/12_loggers.ipynb #cfa07249
+# %% ../nbs/12_loggers.ipynb #0cc6be13
 LOGGERS = dict(csv=CsvLogger, tensorboard=TensorBoardLogger, wandb=WandbLogger, trackio=TrackioLogger)
 
-# %% ../nbs/12_loggers.ipynb #a0ea5105
+# %% ../nbs/12_loggers.ipynb #511a407f
 def check_loggers(
     names: str, # 'csv,wandb'
 ) -> list: # of classes
@@ -275,7 +275,7 @@ def check_loggers(
                               f"pip install 'train_ticket[{name}]'")
     return list(found.values())
 
-# %% ../nbs/12_loggers.ipynb #420236a8
+# %% ../nbs/12_loggers.ipynb #99eb5f70
 class Loggers(Callback):
     "Several loggers as one; on other ranks than 0, none."
     def __init__(self, loggers=()):
@@ -293,7 +293,7 @@ class Loggers(Callback):
         for logger in self.loggers:
             logger.close(summary)
 
-# %% ../nbs/12_loggers.ipynb #ed9e1958
+# %% ../nbs/12_loggers.ipynb #0392e554
 def open_loggers(
     names: str, # 'csv,wandb'
     run: Path, # The run's folder
@@ -305,7 +305,7 @@ def open_loggers(
     kinds = [JsonLogger, *check_loggers(names), *[LiveCurve]*live]
     return Loggers(kind(run, config, epoch) for kind in kinds)
 
-# %% ../nbs/12_loggers.ipynb #0882fa5f
+# %% ../nbs/12_loggers.ipynb #843981e6
 class Pictures(Callback):
     "Sends the masks, and validation images with the network's answers, to the loggers that take pictures."
     def __init__(self,
@@ -323,7 +323,7 @@ class Pictures(Callback):
         if self.dataset:
             self.loggers.picture('examples', self.examples(run.model), epoch)
 
-# %% ../nbs/12_loggers.ipynb #0106086d
+# %% ../nbs/12_loggers.ipynb #e1216ab4
 @patch
 @torch.no_grad()
 def examples(self: Pictures, model: nn.Module) -> np.ndarray:
