@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['FULL', 'Job', 'prepare', 'with_data', 'gate_network', 'probe', 'two_images', 'tried', 'own_loaders', 'three_of',
            'facts_of_loaders', 'make_loaders', 'part_of_batch', 'test_batches', 'make_run', 'parameter_groups', 'about',
-           'architecture', 'BestTicket', 'snapshot', 'AfterEpoch', 'all_callbacks', 'fit', 'options_apart', 'carry_out',
-           'logs_of', 'open_folder', 'withdraw', 'close_run', 'facts_of_run', 'facts_of_ticket', 'soft_accuracy',
-           'closing_table', 'result_rows', 'ticket_rows', 'next_rows', 'where_it_stands', 'farewell', 'main',
-           'print_summary', 'is_first_rank', 'parsed', 'explained']
+           'architecture', 'BestTicket', 'snapshot', 'AfterEpoch', 'all_callbacks', 'fit', 'run_job', 'options_apart',
+           'carry_out', 'logs_of', 'open_folder', 'withdraw', 'close_run', 'facts_of_run', 'facts_of_ticket',
+           'soft_accuracy', 'closing_table', 'result_rows', 'ticket_rows', 'next_rows', 'where_it_stands', 'farewell',
+           'main', 'print_summary', 'is_first_rank', 'parsed', 'explained']
 
-# %% ../nbs/13_train.ipynb #accf3e5e
+# %% ../nbs/13_train.ipynb #10268683
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ import argparse, errno, json, os, shutil, signal, sys, warnings
 import torch
 from torch import nn
 
-# %% ../nbs/13_train.ipynb #440138bc
+# %% ../nbs/13_train.ipynb #4a959f8e
 from .config import PARTS, Config, RunExists, RunOptions
 from .config import command_line, configure, refuse_taken, settings
 from .core import UserError, append_record, atomic_write
@@ -33,7 +33,7 @@ from .masks import Masks, inventory, masks_of, soft_masks
 from .optim import BINARY, OptimizerOptions, make_optimizer
 from .ticket import accuracy, audit, from_model, load_ticket, logits_of, save_ticket, to_model
 
-# %% ../nbs/13_train.ipynb #80389af5
+# %% ../nbs/13_train.ipynb #7468b079
 from .engine import Checkpoints, ConfigError, Interrupted, RanksError, Stop, deepspeed_settings
 from .engine import distributed, gathered, load_checkpoint, lose_patience, make_engine
 from .engine import rank_of_launcher, sweep_up
@@ -41,7 +41,7 @@ from .loaders import make_loader
 from .loggers import Loggers, Pictures, in_notebook, open_loggers
 from .loop import Callback, OwnLoader, Patience, ProgressBar, Ranks, Run, beta_of, train
 
-# %% ../nbs/13_train.ipynb #ebc009ab
+# %% ../nbs/13_train.ipynb #71a30601
 @dataclass
 class Job:
     "A configuration with its data and its networks."
@@ -55,7 +55,7 @@ class Job:
     @property
     def folder(self) -> Path: return self.config.run.folder
 
-# %% ../nbs/13_train.ipynb #963bb7b2
+# %% ../nbs/13_train.ipynb #3e786b13
 def prepare(
     config: Config,
     model: nn.Module = None, # A dense network of your own; None: what the configuration names
@@ -74,7 +74,7 @@ def prepare(
         probe(job)
     return job
 
-# %% ../nbs/13_train.ipynb #394f67c3
+# %% ../nbs/13_train.ipynb #5181f9d5
 def with_data(config: Config, dataset: Dataset = None) -> tuple: # (config, dataset)
     "Load the data set, where none is given, and write into the configuration what the data decided."
     data = config.data
@@ -86,7 +86,7 @@ def with_data(config: Config, dataset: Dataset = None) -> tuple: # (config, data
     size = data.batch_size or (32 if small else 256)
     return replace(config, data=replace(data, batch_size=size)), dataset
 
-# %% ../nbs/13_train.ipynb #d4e347d8
+# %% ../nbs/13_train.ipynb #e8c46609
 def gate_network(config: Config, dense: nn.Module) -> nn.Module:
     "The ticket of a dense network, or a copy where the dense twin is trained."
     if config.gate is None: return deepcopy(dense)
@@ -99,7 +99,7 @@ def gate_network(config: Config, dense: nn.Module) -> nn.Module:
         raise ConfigError(f'optimizer {name} would binarise {trained[0]} too: gate all, or take another')
     return ticket
 
-# %% ../nbs/13_train.ipynb #bfefba1c
+# %% ../nbs/13_train.ipynb #fc5954df
 @torch.no_grad()
 def probe(job: Job):
     "A `ConfigError` where the network fails, or answers in another shape than [images, classes]."
@@ -109,14 +109,14 @@ def probe(job: Job):
     raise ConfigError(f'the network answers {len(images)} images in the shape {list(answer.shape)}; '
                       f'{classes} classes need [{len(images)}, {classes}]')
 
-# %% ../nbs/13_train.ipynb #d5a2e801
+# %% ../nbs/13_train.ipynb #38b9eaae
 def two_images(job: Job):
     "The first images of the validation split."
     if job.loaders: return next(iter(job.loaders.validation))[0][:2]
     loader = make_loader(job.dataset, 'validation', 2, backend='resident', device=job.config.engine.device)
     return next(iter(loader))[0]
 
-# %% ../nbs/13_train.ipynb #dc2ac601
+# %% ../nbs/13_train.ipynb #e93cd54b
 @torch.no_grad()
 def tried(model: nn.Module, images): # float [B, classes]
     "The answer of a copy of the network; a `ConfigError` where it fails, with its own error as the cause."
@@ -125,7 +125,7 @@ def tried(model: nn.Module, images): # float [B, classes]
         reason = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
         raise ConfigError(f'the network fails on images of shape {list(images.shape)}: {reason}') from error
 
-# %% ../nbs/13_train.ipynb #71587ea2
+# %% ../nbs/13_train.ipynb #e3ec321d
 def own_loaders(loaders, model: nn.Module, device: str) -> tuple: # (loaders of a run, facts about their data)
     "Take loaders of your own: something with .train, .validation and .test, or the three in this order."
     if model is None: raise ConfigError('loaders of your own need a network of your own, as model=…')
@@ -138,13 +138,13 @@ def own_loaders(loaders, model: nn.Module, device: str) -> tuple: # (loaders of 
     facts = facts_of_loaders(model, images.cpu(), labels)
     return SimpleNamespace(train=train, validation=validation, test=test), facts
 
-# %% ../nbs/13_train.ipynb #d4eca77a
+# %% ../nbs/13_train.ipynb #1535d3dc
 def three_of(loaders):
     "Loaders as three in a row."
     if isinstance(loaders, (tuple, list)): return loaders
     return loaders.train, loaders.validation, loaders.test
 
-# %% ../nbs/13_train.ipynb #65bd8936
+# %% ../nbs/13_train.ipynb #766435c2
 def facts_of_loaders(model: nn.Module, images, labels) -> SimpleNamespace: # as much as a `Dataset` would tell
     "What there is to know of the data behind loaders."
     classes, shape = tried(deepcopy(model).cpu(), images[:2]).shape[-1], tuple(images.shape[1:])
@@ -154,7 +154,7 @@ def facts_of_loaders(model: nn.Module, images, labels) -> SimpleNamespace: # as 
     return SimpleNamespace(name='own', source='loaders of your own', fallback=False, shape=shape,
                            classes=names, mean=(0.,)*channels, std=(1.,)*channels)
 
-# %% ../nbs/13_train.ipynb #432503e8
+# %% ../nbs/13_train.ipynb #40ab5ba1
 def make_loaders(config: Config, dataset: Dataset, ranks: Ranks = Ranks()) -> SimpleNamespace:
     "The loaders of a rank: train, validation and test."
     data, device = config.data, config.engine.device
@@ -167,7 +167,7 @@ def make_loaders(config: Config, dataset: Dataset, ranks: Ranks = Ranks()) -> Si
     validation = make_loader(dataset, 'validation', 1000, backend='resident', **common)
     return SimpleNamespace(train=train, validation=validation, test=test_batches(dataset, device))
 
-# %% ../nbs/13_train.ipynb #44afe72c
+# %% ../nbs/13_train.ipynb #6b965e0f
 def part_of_batch(config: Config, dataset: Dataset, ranks: Ranks) -> int:
     "The images that a rank computes at once."
     count, parts = len(dataset.train), ranks.count*config.loop.accumulate
@@ -175,12 +175,12 @@ def part_of_batch(config: Config, dataset: Dataset, ranks: Ranks) -> int:
     raise DataError(f'the training set of {dataset.name} has {count:,} images, fewer than '
                     f'the {ranks.count} ranks in {config.loop.accumulate} parts each; use fewer')
 
-# %% ../nbs/13_train.ipynb #d718da43
+# %% ../nbs/13_train.ipynb #1cbe7626
 def test_batches(dataset: Dataset, device='cpu', batch_size: int = 1000):
     "The batches of the test split."
     return make_loader(dataset, 'test', batch_size, backend='resident', device=device)
 
-# %% ../nbs/13_train.ipynb #e82d7631
+# %% ../nbs/13_train.ipynb #82fd82b7
 def make_run(job: Job, ranks: Ranks = Ranks()) -> Run: # without callbacks
     "Loaders, engine and learning rate of a job. Called by all ranks, within `distributed`."
     config, options = job.config, job.config.optimizer
@@ -193,7 +193,7 @@ def make_run(job: Job, ranks: Ranks = Ranks()) -> Run: # without callbacks
     return Run(engine, job.loaders.train, job.loaders.validation, rate, config.loop,
                seed=config.run.seed, ranks=ranks, whole=partial(gathered, engine))
 
-# %% ../nbs/13_train.ipynb #60e0afd7
+# %% ../nbs/13_train.ipynb #a3f4c185
 def parameter_groups(model: nn.Module, options: OptimizerOptions) -> list: # for an optimizer
     "Scores in one group, other parameters in another with their own rate. A dense network is one group."
     scores = [mask.scores for mask in masks_of(model).values()]
@@ -201,7 +201,7 @@ def parameter_groups(model: nn.Module, options: OptimizerOptions) -> list: # for
     if not scores or not others: return [dict(params=scores or others)]
     return [dict(params=scores), dict(params=others, factor=options.trained_lr/options.lr)]
 
-# %% ../nbs/13_train.ipynb #32206c72
+# %% ../nbs/13_train.ipynb #b3b20d5f
 def about(job: Job, **training) -> dict: # what `from_model` takes besides the network
     "What a ticket says of the run that it comes from."
     dataset, flat = job.dataset, settings(job.config)
@@ -211,7 +211,7 @@ def about(job: Job, **training) -> dict: # what `from_model` takes besides the n
     return architecture(job) | dict(normalisation=colours, classes=tuple(dataset.classes),
                                     training=record | training)
 
-# %% ../nbs/13_train.ipynb #323aeb35
+# %% ../nbs/13_train.ipynb #1c1a7d9d
 def architecture(job: Job) -> dict: # arch, arch_args, and for people the factory
     "What a ticket says of its network."
     network = job.config.network
@@ -219,7 +219,7 @@ def architecture(job: Job) -> dict: # arch, arch_args, and for people the factor
     if job.custom: return dict(arch='custom', arch_args=size, factory=network.model or '')
     return dict(arch=network.arch, arch_args=network.arguments(**size) | size)
 
-# %% ../nbs/13_train.ipynb #2a2878b9
+# %% ../nbs/13_train.ipynb #268871cc
 class BestTicket(Callback):
     "Writes the ticket and the scores of the best epoch so far."
     def __init__(self, job: Job):
@@ -231,7 +231,7 @@ class BestTicket(Callback):
         save_ticket(from_model(run.model, **about(self.job, **facts)), self.job.config.ticket_path)
         snapshot(run.model, self.job.folder/'best.scores.safetensors', **facts)
 
-# %% ../nbs/13_train.ipynb #fd8968c6
+# %% ../nbs/13_train.ipynb #ba68b04d
 def snapshot(model: nn.Module, path: Path, **facts):
     "Write a network's parameters and persistent buffers as safetensors, with facts in the header."
     from safetensors.torch import save
@@ -239,7 +239,7 @@ def snapshot(model: nn.Module, path: Path, **facts):
     texts = {name: json.dumps(value) for name, value in facts.items()}
     atomic_write(path, save({name: value.contiguous() for name, value in tensors.items()}, texts))
 
-# %% ../nbs/13_train.ipynb #306ae7a6
+# %% ../nbs/13_train.ipynb #274ec7f3
 class AfterEpoch(Callback):
     "A function of (network, run's folder, record) as a callback."
     def __init__(self, function, folder: Path):
@@ -252,7 +252,7 @@ class AfterEpoch(Callback):
         if run.ranks.rank == 0:
             self.function(run.model, self.folder, record)
 
-# %% ../nbs/13_train.ipynb #9cc9c45f
+# %% ../nbs/13_train.ipynb #41fe4650
 def all_callbacks(job: Job, run: Run, stop: Stop, logs: Loggers, own) -> list:
     "What happens besides training, in this order: records first, checkpoints last."
     own = [each if isinstance(each, Callback) else AfterEpoch(each, job.folder) for each in own]
@@ -262,7 +262,7 @@ def all_callbacks(job: Job, run: Run, stop: Stop, logs: Loggers, own) -> list:
     last = Checkpoints(job.folder/'checkpoints', stop)
     return [*first, ProgressBar(job.config.run.name), *own, *patience, last]
 
-# %% ../nbs/13_train.ipynb #81ebd80b
+# %% ../nbs/13_train.ipynb #1867ad7e
 def fit(
     config: Config = None, # None: from `options`
     model: nn.Module = None, # Your own dense network, which stays as it is
@@ -276,18 +276,22 @@ def fit(
     config = config.but(**options) if config else configure(**options)
     refuse_taken(config.run)
     with Stop() as stop, distributed(config.engine.device, config.engine.timeout) as stop.ranks:
-        job = prepare(config, model, dataset, loaders)
-        run = make_run(job, stop.ranks)
-        lose_patience(config.engine.timeout)
-        with open_folder(job, run): return carry_out(job, run, stop, callbacks)
+        return run_job(prepare(config, model, dataset, loaders), stop, callbacks)
 
-# %% ../nbs/13_train.ipynb #05e25198
+# %% ../nbs/13_train.ipynb #f6f4f7c0
+def run_job(job: Job, stop: Stop, callbacks=()) -> dict | None:
+    "Make the run of a job and its folder, and carry it out. Called by all ranks, within `distributed`."
+    run = make_run(job, stop.ranks)
+    lose_patience(job.config.engine.timeout)   # with the process groups that DeepSpeed has made meanwhile
+    with open_folder(job, run): return carry_out(job, run, stop, callbacks)
+
+# %% ../nbs/13_train.ipynb #e06296e2
 def options_apart(options: dict, **given) -> list: # what isn't an option
     "Move texts among the options: `fit(dataset='digits')` names a data set, `fit(dataset=mine)` is one."
     options |= {name: value for name, value in given.items() if isinstance(value, str)}
     return [None if isinstance(value, str) else value for value in given.values()]
 
-# %% ../nbs/13_train.ipynb #c4684955
+# %% ../nbs/13_train.ipynb #3f1d1865
 def carry_out(job: Job, run: Run, stop: Stop, callbacks) -> dict | None:
     "Train with all callbacks, then close the run."
     logs, summary = logs_of(job, run), None
@@ -303,14 +307,14 @@ def carry_out(job: Job, run: Run, stop: Stop, callbacks) -> dict | None:
         logs.finish(summary)
     return summary
 
-# %% ../nbs/13_train.ipynb #d148e7bc
+# %% ../nbs/13_train.ipynb #897ad23e
 def logs_of(job: Job, run: Run) -> Loggers:
     "The loggers of rank 0; none on the others."
     if run.ranks.rank: return Loggers()
     live = in_notebook() and not os.environ.get('TQDM_DISABLE')
     return open_loggers(job.config.run.log, job.folder, settings(job.config), run.state.epoch, live)
 
-# %% ../nbs/13_train.ipynb #30dfe9b2
+# %% ../nbs/13_train.ipynb #d18badbb
 @contextmanager
 def open_folder(job: Job, run: Run):
     "The run's folder, with the checkpoint loaded where a run is resumed."
@@ -332,7 +336,7 @@ def open_folder(job: Job, run: Run):
             withdraw(folder, new)
         raise
 
-# %% ../nbs/13_train.ipynb #ac98f739
+# %% ../nbs/13_train.ipynb #01c3ebda
 def withdraw(folder: Path, new: list): # new: folders that weren't there before, the innermost first
     "Remove the folder of a run that has not taken a step, and whatever new folder is empty after that."
     if folder in new:
@@ -343,7 +347,7 @@ def withdraw(folder: Path, new: list): # new: folders that weren't there before,
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
-# %% ../nbs/13_train.ipynb #2380cfaa
+# %% ../nbs/13_train.ipynb #29d2d100
 def close_run(job: Job, run: Run) -> dict:
     "Test the best ticket and write summary.json."
     config, again = job.config, (job.folder/'summary.json').exists()
@@ -356,7 +360,7 @@ def close_run(job: Job, run: Run) -> dict:
         append_record(config.run.record, {key: summary[key] for key in summary if key not in left_out})
     return summary
 
-# %% ../nbs/13_train.ipynb #b230c5cc
+# %% ../nbs/13_train.ipynb #6894f046
 def facts_of_run(job: Job, run: Run) -> dict:
     "What summary.json says of the training."
     dataset, state, flat = job.dataset, run.state, settings(job.config)
@@ -370,7 +374,7 @@ def facts_of_run(job: Job, run: Run) -> dict:
         seconds=state.seconds, images_per_second=state.images/state.seconds,
         world_size=run.ranks.count, hardware=hardware(flat['device']))
 
-# %% ../nbs/13_train.ipynb #92e3cf4f
+# %% ../nbs/13_train.ipynb #995d8966
 def facts_of_ticket(job: Job) -> dict:
     "What summary.json says of the ticket, as its file holds it."
     path, own = job.config.ticket_path, job.dense if job.custom else None
@@ -382,7 +386,7 @@ def facts_of_ticket(job: Job) -> dict:
         pure=audit(ticket, own).pure, trained=sorted(ticket.trained) if ticket.layers else ['all'],
         ticket=str(path), ticket_bytes=path.stat().st_size, dense_bytes=ticket.dense_bytes)
 
-# %% ../nbs/13_train.ipynb #4dbc77e2
+# %% ../nbs/13_train.ipynb #8a1c404f
 def soft_accuracy(job: Job) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch that the best ticket is from."
     from safetensors import safe_open
@@ -396,7 +400,7 @@ def soft_accuracy(job: Job) -> float: # 0…1, of the test split
         masks.step(progress)
     with soft_masks(model): return accuracy(model, job.loaders.test)['accuracy']
 
-# %% ../nbs/13_train.ipynb #0be331f5
+# %% ../nbs/13_train.ipynb #b826516e
 def closing_table(summary: dict) -> str:
     "What a run prints at its end."
     s = summary
@@ -406,7 +410,7 @@ def closing_table(summary: dict) -> str:
         rows.insert(0, ('data set', note))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
-# %% ../nbs/13_train.ipynb #2c8fa297
+# %% ../nbs/13_train.ipynb #a73448b1
 def result_rows(s: dict) -> list: # of (key, value)
     "How well it went."
     what, early = ('hard mask' if s['densities'] else 'dense twin'), ', stopped early'*s['stopped_early']
@@ -415,7 +419,7 @@ def result_rows(s: dict) -> list: # of (key, value)
     return [('test accuracy', f'{s["test_accuracy"]:.2%} ({what}, {s["test_correct"]:,} of {images})'),
             ('validation', f'{s["validation_accuracy"]:.2%}, {best}')]
 
-# %% ../nbs/13_train.ipynb #1f3b46cf
+# %% ../nbs/13_train.ipynb #131d840a
 def ticket_rows(s: dict) -> list:
     "The masks and their file."
     each = [f'{name}: {density:.2f}' for name, density in s['densities'].items()]
@@ -424,7 +428,7 @@ def ticket_rows(s: dict) -> list:
     return [('kept', f'{s["density"]:.1%} of {dense//4:,} weights; per layer: {few}'),
             ('ticket', f'{size/1000:,.1f} kB, {less}; pure: {"yes" if s["pure"] else "no"}')]
 
-# %% ../nbs/13_train.ipynb #fe7f66ce
+# %% ../nbs/13_train.ipynb #0ce20eb4
 def next_rows(s: dict) -> list:
     "How fast it went, where the files are, and how to go on."
     path, ranks = Path(s['ticket']), f'{s["world_size"]} rank{"s"*(s["world_size"] > 1)} ({s["device"]})'
@@ -433,7 +437,7 @@ def next_rows(s: dict) -> list:
             ('files', f'{path.parent}/: {path.name}, summary.json, metrics.jsonl, checkpoints/'),
             ('next', f'python scripts/evaluate.py --ticket {path} --dataset {s["dataset"]}{model}')]
 
-# %% ../nbs/13_train.ipynb #883a2879
+# %% ../nbs/13_train.ipynb #98040379
 def where_it_stands(config: Config, stopped: Interrupted) -> dict:
     "Of an interrupted run: where it stands, and the best ticket so far."
     place = f', runs={config.run.runs!r}'*(config.run.runs != RunOptions.runs)
@@ -442,7 +446,7 @@ def where_it_stands(config: Config, stopped: Interrupted) -> dict:
     return dict(name=config.run.name, interrupted=True, ticket=str(path) if path.exists() else None,
                 epoch=state.epoch, step=state.step, best=state.best, best_epoch=state.best_epoch)
 
-# %% ../nbs/13_train.ipynb #9cb43f24
+# %% ../nbs/13_train.ipynb #4129ed03
 def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
     "What an interrupted run prints."
     state = getattr(stopped, 'state', None)
@@ -450,7 +454,7 @@ def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: to go on
     steps = f' and {state.step} steps'*bool(state.step)
     return f'interrupted: saved after {state.epoch} epochs{steps}; {how} goes on from there'
 
-# %% ../nbs/13_train.ipynb #49c25f05
+# %% ../nbs/13_train.ipynb #fa722dd8
 def main(argv=None) -> int: # 0; 2 for a mistake, 3 for lost ranks, 128 and more for a signal
     "tt_train: train a strong lottery ticket."
     given = parsed(argv)
@@ -466,19 +470,19 @@ def main(argv=None) -> int: # 0; 2 for a mistake, 3 for lost ranks, 128 and more
         print(f'error: {error}; {again} goes on from the last checkpoint', file=sys.stderr, flush=True)
         os._exit(3)
 
-# %% ../nbs/13_train.ipynb #715a39c2
+# %% ../nbs/13_train.ipynb #efa4cfb1
 def print_summary(summary: dict | None) -> int: # 0
     "Print the closing table, where there is one: on rank 0."
     if summary:
         print('\n' + closing_table(summary), flush=True)
     return 0
 
-# %% ../nbs/13_train.ipynb #bbaf05ec
+# %% ../nbs/13_train.ipynb #c40d3de5
 def is_first_rank() -> bool:
     "Is this the rank that talks?"
     return {**os.environ, **rank_of_launcher(os.environ)}.get('RANK', '0') == '0'
 
-# %% ../nbs/13_train.ipynb #7ba559e4
+# %% ../nbs/13_train.ipynb #6c3be0eb
 def parsed(argv=None) -> dict: # those that were given
     "The options on a command line."
     about = 'Train a strong lottery ticket.'
@@ -488,7 +492,7 @@ def parsed(argv=None) -> dict: # those that were given
     given.pop('local_rank', None)
     return given
 
-# %% ../nbs/13_train.ipynb #9795cc24
+# %% ../nbs/13_train.ipynb #60bcf143
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 def explained(error: Exception, again: str) -> Exception: # again: the options that resume the run
