@@ -316,10 +316,10 @@ def sendable_scalars(model: nn.Module, stage: int): # stage: of ZeRO
 # %% ../nbs/11_engine.ipynb #503bc0c9
 def deepspeed_engine(model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict):
     "What DeepSpeed makes of the settings; a `ConfigError` where it refuses them."
-    deepspeed, stage = import_deepspeed(), settings['zero_optimization']['stage']
+    deepspeed = import_deepspeed()
     refused = ValueError, TypeError, AssertionError, AttributeError, deepspeed.DeepSpeedConfigError
     try:
-        with silent_stderr(), sendable_scalars(model, stage):
+        with silent_stderr(), sendable_scalars(model, settings['zero_optimization']['stage']):
             return deepspeed.initialize(None, model, optimizer, config=settings)[0]
     except refused as error: raise ConfigError(f'DeepSpeed refuses its settings: {error}') from error
 

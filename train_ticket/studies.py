@@ -984,6 +984,8 @@ def show(bar, study):
 
 # %% ../nbs/18_studies.ipynb #80906107
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
+
+# %% ../nbs/18_studies.ipynb #809061zz
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
 # %% ../nbs/18_studies.ipynb #2668d998
@@ -1068,6 +1070,9 @@ def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     return (value - low)/(high - low)
 
 # %% ../nbs/18_studies.ipynb #604ad3ad
+#| export
+
+# %% ../nbs/18_studies.ipynb #604ad3zz
 def short(value) -> str: # of an option
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return f'{value:.3g}' if number else str(value)
