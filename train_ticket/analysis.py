@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
 from pathlib import Path
-import argparse, json, math
+import argparse, json, math, warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -36,7 +36,8 @@ from torch import nn
 # %% ../nbs/16_analysis.ipynb #b2df2052
 from . import prng
 from .coding import pack, unpack
-from .core import UserError, atomic_write, build_own, one_line_error, pick, read_records
+from .core import UserError, atomic_write, brief_warnings, build_own
+from .core import one_line_error, pick, read_records
 from .datasets import DataError, Dataset, load_dataset
 from .infer import test_images
 from .masks import fixed_masks, masks_of, tensor_place
@@ -1112,6 +1113,7 @@ def _body(run: RunFolder, dataset, dense: RunFolder, model: nn.Module) -> str:
     except UserError as error:
         if dataset: raise   # it was asked for
         text += absent(f'predictions. {error}')
+        warnings.warn(f'the report is without predictions: {error}')
     for heading, figures in sections.items():
         once = dict.fromkeys(map(drawn, figures))   # a reason that holds for several figures
         text += f'<h2>{heading}</h2>' + ''.join(once)
@@ -1152,8 +1154,9 @@ def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     args = _parser().parse_args(argv)
     plt.switch_backend('agg')
     try:
-        model = build_own(args.model) if args.model else None
-        path = report(args.run, args.output, args.dataset, args.dense, model)
+        with brief_warnings():
+            model = build_own(args.model) if args.model else None
+            path = report(args.run, args.output, args.dataset, args.dense, model)
     except (UserError, OSError) as error:
         return one_line_error(error)
     print(f'{path}: {path.stat().st_size/1e6:.1f} MB')
