@@ -315,7 +315,7 @@ def _dense(ticket: Ticket, model: nn.Module = None) -> nn.Module:
         raise TicketError(f'no such network: {ticket.arch} {ticket.arch_args}: {error}') from error
 
 # %% ../nbs/06_ticket.ipynb #9b0eeaaa
-def _network(t: Ticket) -> str: return t.arch if t.arch != 'custom' else 'the network given by model= or --model'
+def _network(t: Ticket) -> str: return t.arch if t.arch != 'custom' else 'the network of model= or --model'
 
 def _check_place(ticket: Ticket, model: nn.Module, layer: Layer):
     "A `TicketError` unless the network has a parameter for a layer's weight."
