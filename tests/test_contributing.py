@@ -49,17 +49,20 @@ def optdigits(tmp_path):
         (folder/f'{prefix}-labels-idx1-ubyte').write_bytes(idx(labels))
 
 
-def test_two_diffs(): assert [notebook for notebook, _ in diffs()] == ['nbs/02_gates.ipynb', 'nbs/07_datasets.ipynb']
+def test_two_diffs():
+    assert [notebook for notebook, _ in diffs()] == ['nbs/02_gates.ipynb', 'nbs/07_datasets.ipynb']
 
 
 def command(changed, tmp_path, environment, *arguments):
-    return subprocess.run([sys.executable, changed/'scripts/train.py', *arguments], cwd=tmp_path, capture_output=True,
-                          text=True, env=environment | dict(PYTHONPATH=str(changed)))
+    own = environment | dict(PYTHONPATH=str(changed))
+    command = [sys.executable, changed/'scripts/train.py', *arguments]
+    return subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True)
 
 
 def test_the_gate(changed, environment, tmp_path):
     small = '--dataset digits --in_shape 1x8x8 --epochs 1 --loader resident --device cpu --width .2'.split()
-    done = command(changed, tmp_path, environment, *small, '--gate', 'window', '--window', '.3', '--name', 'windowed')
+    given = '--gate window --window .3 --name windowed'.split()
+    done = command(changed, tmp_path, environment, *small, *given)
     assert done.returncode == 0, done.stderr
     settings = json.loads((tmp_path/'runs/windowed/config.json').read_text())
     assert settings['gate'] == 'window' and settings['window'] == .3

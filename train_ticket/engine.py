@@ -6,9 +6,10 @@
 __all__ = ['OPENMPI', 'LAUNCHERS', 'ConfigError', 'EngineOptions', 'check_engine', 'on_this_machine', 'settings_file',
            'try_compiler', 'silent_stderr', 'run_settings', 'deepspeed_settings', 'merged', 'clashes', 'overrides',
            'RanksError', 'import_deepspeed', 'rank_of_launcher', 'single_rank', 'distributed', 'process_group',
-           'connect', 'lose_patience', 'contact', 'make_engine', 'deepspeed_engine', 'frozen_as_scores', 'gathered',
-           'held', 'save_checkpoint', 'disk', 'checkpoint_tag', 'remove_checkpoints', 'load_checkpoint', 'agreed_tag',
-           'to_universal', 'sweep_up', 'Interrupted', 'Stop', 'Checkpoints']
+           'connect', 'lose_patience', 'contact', 'make_engine', 'scalars_as_vectors', 'sendable_scalars',
+           'deepspeed_engine', 'frozen_as_scores', 'gathered', 'held', 'save_checkpoint', 'disk', 'checkpoint_tag',
+           'remove_checkpoints', 'load_checkpoint', 'agreed_tag', 'to_universal', 'sweep_up', 'Interrupted', 'Stop',
+           'Checkpoints']
 
 # %% ../nbs/11_engine.ipynb #3f49cf5d
 import os
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 import errno, io, json, logging, math, re, shutil, signal, socket, sys, threading, time, warnings
 from fastcore.basics import patch
 import torch
@@ -289,13 +291,36 @@ def make_engine(
     frozen_as_scores(model)
     return engine
 
+# %% ../nbs/11_engine.ipynb #5ca1a500
+@contextmanager
+def scalars_as_vectors(model: nn.Module):
+    "Within this context scalar parameters have one dimension."
+    scalars = [p for p in model.parameters() if p.ndim == 0]
+    for p in scalars:
+        p.data = p.data.view(1)
+    yield
+    for p in scalars:
+        if p.numel(): p.data = p.data.view(())   # ZeRO 3 has taken the others away
+
+# %% ../nbs/11_engine.ipynb #5ca1a502
+def sendable_scalars(model: nn.Module, stage: int): # stage: of ZeRO
+    "A context in which DeepSpeed starts with scalar parameters, which can't be sent as bytes."
+    if stage == 3: return scalars_as_vectors(model)
+    engine = import_deepspeed().DeepSpeedEngine
+    send = engine._broadcast_model
+    def broadcast(self):
+        with scalars_as_vectors(self.module):
+            send(self)
+    return mock.patch.object(engine, '_broadcast_model', broadcast)
+
 # %% ../nbs/11_engine.ipynb #503bc0c9
 def deepspeed_engine(model: nn.Module, optimizer: torch.optim.Optimizer, settings: dict):
     "What DeepSpeed makes of the settings; a `ConfigError` where it refuses them."
     deepspeed = import_deepspeed()
     refused = ValueError, TypeError, AssertionError, AttributeError, deepspeed.DeepSpeedConfigError
     try:
-        with silent_stderr(): return deepspeed.initialize(None, model, optimizer, config=settings)[0]
+        with silent_stderr(), sendable_scalars(model, settings['zero_optimization']['stage']):
+            return deepspeed.initialize(None, model, optimizer, config=settings)[0]
     except refused as error: raise ConfigError(f'DeepSpeed refuses its settings: {error}') from error
 
 # %% ../nbs/11_engine.ipynb #c70f6e10

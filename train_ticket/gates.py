@@ -7,7 +7,7 @@ __all__ = ['SHAPES', 'CORRECTIONS', 'GATES', 'Schedule', 'GateState', 'Gate', 'N
            'KeptGate', 'RampedGate', 'RankedGate', 'SigmoidGate', 'StraightThrough', 'StraightThroughGate', 'PopupGate',
            'BernoulliGate', 'HardConcreteGate', 'GemGate', 'LinearGate', 'discretisation_gap', 'make_gate']
 
-# %% ../nbs/02_gates.ipynb #f2f691af
+# %% ../nbs/02_gates.ipynb #33dedca0
 from dataclasses import dataclass, fields, replace
 import math
 from fastcore.basics import patch
@@ -16,14 +16,14 @@ from torch import Tensor
 from .core import UserError, near, option, pick
 from .prng import STEP_STD, weights
 
-# %% ../nbs/02_gates.ipynb #e27e55f2
+# %% ../nbs/02_gates.ipynb #d6d412fa
 SHAPES = {
     'exponential': lambda start, end, progress: start*(end/start)**progress,
     'linear':      lambda start, end, progress: start + (end - start)*progress,
     'cosine':      lambda start, end, progress: start + (end - start)*(1 - math.cos(math.pi*progress))/2,
     'constant':    lambda start, end, progress: end}
 
-# %% ../nbs/02_gates.ipynb #cf2bab96
+# %% ../nbs/02_gates.ipynb #76d283a5
 @dataclass(frozen=True)
 class Schedule:
     "A positive value that moves from `start` to `end` over training."
@@ -39,7 +39,7 @@ class Schedule:
     def __call__(self, progress: float) -> float: # progress 0…1, clamped
         return SHAPES[self.shape](self.start, self.end, min(max(progress, 0.), 1.))
 
-# %% ../nbs/02_gates.ipynb #de569d08
+# %% ../nbs/02_gates.ipynb #674156dc
 @dataclass
 class GateState:
     "What the masks of a network share at one moment of training."
@@ -49,7 +49,7 @@ class GateState:
     density: float = None     # Fraction that ranking gates keep now
     threshold: Tensor = None  # Of the whole network, in units of what is ranked; None: each layer has its own
 
-# %% ../nbs/02_gates.ipynb #85e937c8
+# %% ../nbs/02_gates.ipynb #63e744fc
 CORRECTIONS = {'none': 0., 'he': .5, 'inverse': 1.}   # weights grow with the density to the minus this
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +67,7 @@ class Gate:
         given = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
         return f'{type(self).__name__}({", ".join(f"{name}={value}" for name, value in given)})'
 
-# %% ../nbs/02_gates.ipynb #dc1b7960
+# %% ../nbs/02_gates.ipynb #88758a91
 @patch
 def at(self: Gate, progress: float, scores: list = ()) -> GateState: # scores: of all layers
     "The state at this progress. Called before every step; may freeze scores in place."
@@ -78,7 +78,7 @@ def ranked(self: Gate, state: GateState, scores: list) -> GateState:
     "The same state for scores that have changed since."
     return state
 
-# %% ../nbs/02_gates.ipynb #7102fdcb
+# %% ../nbs/02_gates.ipynb #01b3fec6
 @patch
 def soft(self: Gate, scores: Tensor, state: GateState) -> Tensor: # same shape and dtype, differentiable
     raise NotImplementedError
@@ -92,7 +92,7 @@ def gated(self: Gate, weight: Tensor, scores: Tensor, state: GateState) -> Tenso
     "The effective weight in training."
     return weight*self.soft(scores, state)
 
-# %% ../nbs/02_gates.ipynb #f7abc2cf
+# %% ../nbs/02_gates.ipynb #14261d0a
 @patch
 def expected_density(self: Gate, scores: Tensor, state: GateState) -> Tensor: # scalar, differentiable
     return self.soft(scores, state).mean()
@@ -102,7 +102,7 @@ def kept(self: Gate, scores: Tensor, state: GateState) -> Tensor: # scalar
     "The density of a layer as it is in training, for the correction."
     return self.hard(scores.detach(), state).float().mean()
 
-# %% ../nbs/02_gates.ipynb #09522ca4
+# %% ../nbs/02_gates.ipynb #e779125a
 @patch
 def factor(self: Gate, density) -> float:
     "The factor by which a layer's weights grow at this density; 1 at a half."
@@ -113,7 +113,7 @@ def settled(self: Gate, progress: float) -> bool:
     "Has the gate reached the density that it shall keep?"
     return True
 
-# %% ../nbs/02_gates.ipynb #66e23f68
+# %% ../nbs/02_gates.ipynb #28ccbf3d
 @dataclass(frozen=True, repr=False)
 class NormalScores(Gate):
     "A gate whose scores start normally distributed, and whose density can be penalised."
@@ -128,7 +128,7 @@ class NormalScores(Gate):
     def init_scores(self, seed: int, layer: int, shape: tuple, device=None) -> Tensor: # float32 of `shape`
         return weights(seed, 2**31 + layer, shape, 'normal', self.score_std, device=device or 'cpu')
 
-# %% ../nbs/02_gates.ipynb #5ed13510
+# %% ../nbs/02_gates.ipynb #6946d10c
 def uniform_scores(seed: int, layer: int, shape: tuple, bound: float, device=None) -> Tensor:
     "Scores in U(−bound, bound) from the ticket's seed, float32 of `shape`."
     def stream(number):
@@ -136,7 +136,7 @@ def uniform_scores(seed: int, layer: int, shape: tuple, bound: float, device=Non
         return weights(seed, number*2**30 + layer, shape, 'uniform', scale, device=device or 'cpu')
     return stream(2).add_(stream(3), alpha=1/256)
 
-# %% ../nbs/02_gates.ipynb #57720e0c
+# %% ../nbs/02_gates.ipynb #a2a447ee
 def kth_largest(
     values: list, # Of tensors, ranked together
     density: float, # Fraction to keep; at least one value is kept
@@ -146,13 +146,13 @@ def kth_largest(
     keep = min(max(round(density*flat.numel()), 1), flat.numel())
     return flat.kthvalue(flat.numel() - keep + 1).values
 
-# %% ../nbs/02_gates.ipynb #6b955cd7
+# %% ../nbs/02_gates.ipynb #d26dcdbd
 @dataclass(frozen=True, repr=False)
 class KeptGate(Gate):
     "A gate with a density to keep."
     keep: float | None = option(None, 'target density; by default whatever training finds (popup: 0.5)')
 
-# %% ../nbs/02_gates.ipynb #c78c78ab
+# %% ../nbs/02_gates.ipynb #c71193a0
 @dataclass(frozen=True, repr=False)
 class RampedGate(KeptGate):
     "A gate that reaches its density during training."
@@ -170,7 +170,7 @@ class RampedGate(KeptGate):
         "The position on the ramp."
         return min(progress/self.ramp, 1.) if self.ramp else 1.
 
-# %% ../nbs/02_gates.ipynb #da94d539
+# %% ../nbs/02_gates.ipynb #29012cc4
 @dataclass(frozen=True, repr=False)
 class RankedGate(RampedGate):
     "A gate whose threshold follows the density to keep; without one, the threshold is 0."
@@ -187,13 +187,13 @@ class RankedGate(RampedGate):
 
 
 
-# %% ../nbs/02_gates.ipynb #1600b1f5
+# %% ../nbs/02_gates.ipynb #eb882235
 @patch
 def ranked(self: RankedGate, state, scores):
     if self.keep is None or self.scope == 'layer' or not len(scores): return state
     return replace(state, threshold=kth_largest([self.rank(s) for s in scores], state.density))
 
-# %% ../nbs/02_gates.ipynb #0b4d918c
+# %% ../nbs/02_gates.ipynb #e729ff9a
 @patch
 def rank(self: RankedGate, scores: Tensor) -> Tensor:
     "What is ranked."
@@ -210,7 +210,7 @@ def hard(self: RankedGate, scores, state):
     if self.keep is None: return scores > 0
     return self.rank(scores) >= self.threshold(scores, state)
 
-# %% ../nbs/02_gates.ipynb #d4a5bdd3
+# %% ../nbs/02_gates.ipynb #5e4bff9a
 @dataclass(frozen=True, repr=False)
 class SigmoidGate(RankedGate, NormalScores):
     "mask = σ(β·score), with β growing over training (Savarese and others 2020)."
@@ -225,12 +225,14 @@ class SigmoidGate(RankedGate, NormalScores):
         if not self.straight > 0:
             raise UserError(f'straight must be above 0 (inf: never), not {self.straight}')
 
-    def at(self, progress, scores=()):
-        beta = Schedule(self.beta_start, self.beta_end, self.beta_shape)(progress)
-        state = super().at(progress, scores)
-        return replace(state, beta=min(beta, self.straight), straight=beta >= self.straight)
+# %% ../nbs/02_gates.ipynb #9e9a01ef
+@patch
+def at(self: SigmoidGate, progress, scores=()):
+    beta = Schedule(self.beta_start, self.beta_end, self.beta_shape)(progress)
+    state = RankedGate.at(self, progress, scores)
+    return replace(state, beta=min(beta, self.straight), straight=beta >= self.straight)
 
-# %% ../nbs/02_gates.ipynb #e624d509
+# %% ../nbs/02_gates.ipynb #03781fc0
 @patch
 def soft(self: SigmoidGate, scores, state):
     return torch.sigmoid(state.beta*(scores - self.threshold(scores, state)))
@@ -239,7 +241,7 @@ def soft(self: SigmoidGate, scores, state):
 def gated(self: SigmoidGate, weight, scores, state):
     return _SigmoidGated.apply(weight, scores, state.beta, self.threshold(scores, state), state.straight)
 
-# %% ../nbs/02_gates.ipynb #55732c38
+# %% ../nbs/02_gates.ipynb #5a567166
 class _SigmoidGated(torch.autograd.Function):
     "weight · σ(β·(scores − threshold)); where straight, the hard mask with that slope."
     @staticmethod
@@ -250,8 +252,8 @@ class _SigmoidGated(torch.autograd.Function):
         ctx.save_for_backward(weight, mask)
         ctx.beta = beta
         if not straight: return weight*mask
-        # threshold_backward(w, s, 0) is w where s > 0, in one pass
-        return torch.ops.aten.threshold_backward(weight, shifted, 0.) if free else weight*(shifted >= 0)
+        if not free: return weight*(shifted >= 0)
+        return torch.ops.aten.threshold_backward(weight, shifted, 0.)   # weight where shifted > 0
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -260,7 +262,7 @@ class _SigmoidGated(torch.autograd.Function):
         slope = torch.ops.aten.sigmoid_backward(grad*weight, mask)
         return None, slope.mul_(ctx.beta), None, None, None
 
-# %% ../nbs/02_gates.ipynb #2d99eb07
+# %% ../nbs/02_gates.ipynb #e69860a2
 class _StraightThrough(torch.autograd.Function):
     "weight · mask; the gradient goes to the scores as if the mask were the score."
     @staticmethod
@@ -272,7 +274,7 @@ class _StraightThrough(torch.autograd.Function):
     def backward(ctx, grad):
         return None, grad*ctx.saved_tensors[0], None
 
-# %% ../nbs/02_gates.ipynb #537a03c6
+# %% ../nbs/02_gates.ipynb #8e1114fe
 class StraightThrough(RankedGate):
     "What the straight-through gates share."
     def soft(self, scores, state):
@@ -281,12 +283,12 @@ class StraightThrough(RankedGate):
     def gated(self, weight, scores, state):
         return _StraightThrough.apply(weight, self.rank(scores), self.hard(scores.detach(), state))
 
-# %% ../nbs/02_gates.ipynb #a803557e
+# %% ../nbs/02_gates.ipynb #54cf3aa7
 @dataclass(frozen=True, repr=False)
 class StraightThroughGate(StraightThrough, NormalScores):
     "mask = 1 where the score is above the threshold (Bengio and others 2013)."
 
-# %% ../nbs/02_gates.ipynb #70e7a397
+# %% ../nbs/02_gates.ipynb #6b3498fe
 @dataclass(frozen=True, repr=False)
 class PopupGate(StraightThrough):
     "mask = 1 for the top fraction of |score| (Ramanujan and others 2020)."
@@ -298,7 +300,7 @@ class PopupGate(StraightThrough):
     def init_scores(self, seed, layer, shape, device=None):
         return uniform_scores(seed, layer, shape, 1/math.sqrt(max(math.prod(shape[1:]), 1)), device)
 
-# %% ../nbs/02_gates.ipynb #8453b14e
+# %% ../nbs/02_gates.ipynb #11182482
 @dataclass(frozen=True, repr=False)
 class BernoulliGate(KeptGate, NormalScores):
     "mask ~ Bernoulli(σ(score)), with the gradient of σ (Zhou and others 2019)."
@@ -315,7 +317,7 @@ class BernoulliGate(KeptGate, NormalScores):
         probability = torch.sigmoid(scores)
         return _StraightThrough.apply(weight, probability, torch.bernoulli(probability.detach()))
 
-# %% ../nbs/02_gates.ipynb #78e49a80
+# %% ../nbs/02_gates.ipynb #db75cf56
 @dataclass(frozen=True, repr=False)
 class HardConcreteGate(KeptGate, NormalScores):
     "mask = a stretched, clipped random sigmoid (Louizos and others 2018)."
@@ -337,10 +339,12 @@ class HardConcreteGate(KeptGate, NormalScores):
         noise = torch.rand_like(scores).clamp_(1e-6, 1 - 1e-6)
         return weight*self._stretch(torch.sigmoid((torch.logit(noise) + scores)/self.temperature))
 
-    def expected_density(self, scores, state):
-        return torch.sigmoid(scores - self.temperature*math.log(-self.low/self.high)).mean()
+# %% ../nbs/02_gates.ipynb #995cdd92
+@patch
+def expected_density(self: HardConcreteGate, scores, state):
+    return torch.sigmoid(scores - self.temperature*math.log(-self.low/self.high)).mean()
 
-# %% ../nbs/02_gates.ipynb #adb19b3c
+# %% ../nbs/02_gates.ipynb #bc960db4
 @dataclass(frozen=True, repr=False)
 class GemGate(RampedGate):
     "mask = rounded score in [0, 1]; the lowest survivors freeze out (Sreenivasan and others 2022)."
@@ -358,7 +362,7 @@ class GemGate(RampedGate):
             _freeze(scores, round(self.keep**done*sum(s.numel() for s in scores)))
         return GateState(progress)
 
-# %% ../nbs/02_gates.ipynb #0c8ef569
+# %% ../nbs/02_gates.ipynb #6f2d9441
 @patch
 def soft(self: GemGate, scores, state):
     return _StraightThrough.apply(torch.ones_like(scores), scores, self.hard(scores, state))
@@ -371,7 +375,7 @@ def hard(self: GemGate, scores, state):
 def gated(self: GemGate, weight, scores, state):
     return _StraightThrough.apply(weight, scores, self.hard(scores, state))
 
-# %% ../nbs/02_gates.ipynb #690862e4
+# %% ../nbs/02_gates.ipynb #03497ca4
 def _freeze(scores: list, survive: int):
     "Freeze the lowest scores at −1, in place, until `survive` are left."
     if sum(int((s >= 0).sum()) for s in scores) <= survive: return
@@ -381,7 +385,7 @@ def _freeze(scores: list, survive: int):
     for s, new in zip(scores, flat.split([s.numel() for s in scores])):
         s.copy_(new.view_as(s))
 
-# %% ../nbs/02_gates.ipynb #db92ab5c
+# %% ../nbs/02_gates.ipynb #d623a317
 @dataclass(frozen=True, repr=False)
 class LinearGate(NormalScores):
     "mask = (score + 1)/2, for optimizers that keep scores within [−1, 1] and drive them to its ends."
@@ -391,7 +395,7 @@ class LinearGate(NormalScores):
     def hard(self, scores, state):
         return scores > 0
 
-# %% ../nbs/02_gates.ipynb #d17d5d68
+# %% ../nbs/02_gates.ipynb #af282b53
 @torch.no_grad()
 def discretisation_gap(
     gate: Gate,
@@ -402,11 +406,11 @@ def discretisation_gap(
     if not scores.numel(): return 0.
     return (gate.soft(scores, state) - gate.hard(scores, state).to(scores.dtype)).abs().mean().item()
 
-# %% ../nbs/02_gates.ipynb #332e8119
+# %% ../nbs/02_gates.ipynb #02e4dc5c
 GATES = {'sigmoid': SigmoidGate, 'ste': StraightThroughGate, 'popup': PopupGate, 'bernoulli': BernoulliGate,
          'hard_concrete': HardConcreteGate, 'gem': GemGate, 'linear': LinearGate}
 
-# %% ../nbs/02_gates.ipynb #72e6e99e
+# %% ../nbs/02_gates.ipynb #bda19327
 def make_gate(
     name: str, # A key of GATES
     **options, # Fields of that gate

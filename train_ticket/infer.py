@@ -19,7 +19,8 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from . import kernels
 from .coding import pack, unpack
-from .core import UserError, atomic_write, build_own, one_line_error, plain, replace_module
+from .core import UserError, atomic_write, brief_warnings, build_own
+from .core import one_line_error, plain, replace_module
 from .datasets import DataError, Dataset, load_dataset
 from .loaders import make_loader
 from .masks import places, tensor_place
@@ -444,14 +445,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     "tt_evaluate: test accuracy of a ticket, without DeepSpeed."
     args = _parser().parse_args(argv)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter('always', UserWarning)
-        try:
+    try:
+        with brief_warnings():
             model = build_own(args.model) if args.model else None
             found = evaluate(args.ticket, args.dataset, args.device, model, args.mode)
-        except (UserError, OSError) as error:
-            return one_line_error(error)
-    for warning in caught:
-        print(f'warning: {plain(warning.message)}', file=sys.stderr)
+    except (UserError, OSError) as error:
+        return one_line_error(error)
     print(json.dumps(found) if args.json else '\n'.join(map(plain, summary(found).splitlines())))
     return 0

@@ -12,7 +12,7 @@ __all__ = ['SUMS', 'LoopOptions', 'check_loop', 'BareEngine', 'Ranks', 'State', 
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-import time
+import os, time
 from fastcore.basics import patch
 import torch
 from torch import nn, Tensor
@@ -436,9 +436,9 @@ class ProgressBar(Callback):
     def __init__(self, name: str = ''):
         self.name, self.bar = name, None
     def before_training(self, run):
-        off = dict(disable=True) if run.ranks.rank else {}   # else the environment decides
+        off = bool(run.ranks.rank or os.environ.get('TQDM_DISABLE'))   # tqdm's bars in notebooks ignore it
         done, total = run.state.epoch*run.steps + run.state.step, run.options.epochs*run.steps
-        self.bar = tqdm(desc=self.name, total=total, initial=done, unit='step', mininterval=.5, **off)
+        self.bar = tqdm(desc=self.name, total=total, initial=done, unit='step', mininterval=.5, disable=off)
     def after_step(self, run): return self.bar.update()
     def after_epoch(self, run):
         accuracy, density = run.record.get('validation_accuracy', 0.), run.record['density']

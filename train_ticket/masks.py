@@ -7,7 +7,7 @@ __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 
            'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise', 'soft_masks', 'fixed_masks',
            'MaskOptions']
 
-# %% ../nbs/03_masks.ipynb #c8ea99a0
+# %% ../nbs/03_masks.ipynb #7de69db7
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from .core import UserError, option
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
 
-# %% ../nbs/03_masks.ipynb #51251afb
+# %% ../nbs/03_masks.ipynb #8a7e28a7
 def he_scale(
     fan_in: float, # Inputs of a unit, before masking
     density: float = .5, # Fraction that the mask is expected to keep
@@ -30,7 +30,7 @@ def he_scale(
     "Standard deviation of frozen weights that keeps a ReLU network's signal (He and others 2015)."
     return math.sqrt(2/(max(fan_in, 1)*density))
 
-# %% ../nbs/03_masks.ipynb #9b80b568
+# %% ../nbs/03_masks.ipynb #79effe7a
 def fan_in(module: nn.Module, weight: Tensor) -> float:
     "The number of inputs that are summed in one output of a module."
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)): return 1
@@ -38,7 +38,7 @@ def fan_in(module: nn.Module, weight: Tensor) -> float:
         return weight.shape[0]/module.groups*math.prod(module.kernel_size)/math.prod(module.stride)
     return weight[0].numel()
 
-# %% ../nbs/03_masks.ipynb #03116370
+# %% ../nbs/03_masks.ipynb #cdfbcc4a
 class DoubleDiagonal(nn.Module):
     "Two trained diagonals, shift 0 and 1, wrapped round a layer's matrix [out, fan_in]."
     def __init__(self,
@@ -53,7 +53,7 @@ class DoubleDiagonal(nn.Module):
         places = torch.stack([i % out*inputs + (i + shift) % inputs for shift in (0, 1)])
         self.register_buffer('places', places.flatten(), persistent=False)
 
-# %% ../nbs/03_masks.ipynb #edab5622
+# %% ../nbs/03_masks.ipynb #c41f5bad
 @patch
 def forward(self: DoubleDiagonal, weight: Tensor) -> Tensor: # weight plus diagonals, of the weight's shape
     values = self.values.flatten().to(weight.dtype)*self.scale
@@ -63,16 +63,16 @@ def forward(self: DoubleDiagonal, weight: Tensor) -> Tensor: # weight plus diago
 def extra_repr(self: DoubleDiagonal):
     return f'{self.values.shape[1]} values each'
 
-# %% ../nbs/03_masks.ipynb #019e298a
+# %% ../nbs/03_masks.ipynb #2236db45
 class Mask(nn.Module):
-    "A learned mask over a frozen random weight, to be registered as its parametrization."
+    "A learned mask over a frozen random weight: its parametrization."
     def __init__(self,
         shape: tuple, # Of the weight, (out, …)
         gate: Gate = None, # None: `SigmoidGate()`
         seed: int = 0, # The ticket's seed, 0…2⁶⁴−1
         layer: int = 0, # The layer's number for the generator
         distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
-        scale: float = None, # Standard deviation of the weights; None: `he_scale` of a row
+        scale: float = None, # Of the weights; None: `he_scale` of a row
         device=None,
     ):
         super().__init__()
@@ -82,12 +82,15 @@ class Mask(nn.Module):
         self.scores = nn.Parameter(self.gate.init_scores(seed, layer, self.shape, device))
         self.diagonal, self.shared = None, Masks(self.gate, [self])
 
-    def forward(self, weight: Tensor) -> Tensor: # weight: frozen, of `shape`
-        if not (self.training or self.shared.soft_eval): masked = self.final_weight(weight)*self.mask
-        else: masked = self.softly(weight)
-        return masked if self.diagonal is None else self.diagonal(masked)
+# %% ../nbs/03_masks.ipynb #63ba71f2
+@patch
+def forward(self: Mask, weight: Tensor) -> Tensor: # weight: frozen, of `shape`
+    "The effective weight: under the soft mask in training, under the hard one in evaluation."
+    if self.training or self.shared.soft_eval: masked = self.softly(weight)
+    else: masked = self.final_weight(weight)*self.mask
+    return masked if self.diagonal is None else self.diagonal(masked)
 
-# %% ../nbs/03_masks.ipynb #2c6b98d0
+# %% ../nbs/03_masks.ipynb #f5684d05
 @patch
 def softly(self: Mask, weight: Tensor) -> Tensor:
     "The weight under the mask that trains."
@@ -99,19 +102,19 @@ def softly(self: Mask, weight: Tensor) -> Tensor:
     if gate.correction == 'none': return masked
     return masked*gate.factor(gate.kept(self.scores, state))
 
-# %% ../nbs/03_masks.ipynb #7baa0b43
+# %% ../nbs/03_masks.ipynb #83276624
 @patch
 def extra_repr(self: Mask):
     shape = '×'.join(map(str, self.shape))
     return f'{shape}, {self.gate}, {self.distribution}, layer {self.layer} of seed {self.seed}'
 
-# %% ../nbs/03_masks.ipynb #4f2ed158
+# %% ../nbs/03_masks.ipynb #cbd6aee8
 @patch(as_prop=True)
 def mask(self: Mask) -> Tensor: # bool, of `shape`
     "The hard mask."
     return self.gate.hard(self.scores.detach(), self.shared.now())
 
-# %% ../nbs/03_masks.ipynb #b78c7e06
+# %% ../nbs/03_masks.ipynb #ee830c61
 @patch
 def soft(self: Mask) -> Tensor: # of `shape`, differentiable
     "The soft mask."
@@ -122,7 +125,7 @@ def density(self: Mask) -> float:
     "The fraction that the hard mask keeps."
     return self.mask.float().mean().item() if self.scores.numel() else 0.
 
-# %% ../nbs/03_masks.ipynb #02397799
+# %% ../nbs/03_masks.ipynb #909b1fc9
 @patch
 def frozen(self: Mask) -> Tensor: # float32 of `shape`
     "The random weight, generated from the seed."
@@ -141,7 +144,7 @@ def final_weight(self: Mask, weight: Tensor = None) -> Tensor: # float32 of `sha
     if self.gate.correction == 'none': return weight
     return (weight/unit(self.distribution, self.scale)).round_()*unit(self.distribution, self.final_scale())
 
-# %% ../nbs/03_masks.ipynb #d3d773d1
+# %% ../nbs/03_masks.ipynb #31af414e
 class Masks:
     "All masks of a network: what their gate computes once for all of them."
     def __init__(self, gate: Gate, members: list): # members: `Mask`s
@@ -158,7 +161,7 @@ class Masks:
     def __repr__(self): return f'Masks({self.gate}, {len(self)} of them, progress {self.state.progress:.3g})'
     def scores(self) -> list: return [mask.scores for mask in self.members]
 
-# %% ../nbs/03_masks.ipynb #05786ef3
+# %% ../nbs/03_masks.ipynb #261aa968
 @patch
 def step(self: Masks, progress: float): # 0…1
     "Move to a progress. Call it before every training step."
@@ -176,7 +179,7 @@ def settled(self: Masks) -> bool:
     "Has the gate reached the density that it shall keep?"
     return self.gate.settled(self.state.progress)
 
-# %% ../nbs/03_masks.ipynb #c8d729da
+# %% ../nbs/03_masks.ipynb #57f4aca7
 @patch
 def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalty
     "`sparsity` times the network's expected density, or times its distance from the density to keep."
@@ -186,7 +189,7 @@ def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalt
     kept = sum(gate.expected_density(s, self.state)*s.numel() for s in self.scores())/total
     return gate.sparsity*(kept if gate.keep is None else (kept - gate.keep).abs())
 
-# %% ../nbs/03_masks.ipynb #2eed65aa
+# %% ../nbs/03_masks.ipynb #ae2e415d
 def _name_of(path: str, tensor: str) -> str:
     if tensor == 'weight': return path or 'root'
     return f'{path}.{tensor}'.removeprefix('.')
@@ -197,7 +200,7 @@ def _sites(model: nn.Module): # (name, module, tensor, Mask), once for every pla
         for tensor, chain in module.parametrizations.items():
             if isinstance(chain[0], Mask): yield _name_of(path, tensor), module, tensor, chain[0]
 
-# %% ../nbs/03_masks.ipynb #54bc35ac
+# %% ../nbs/03_masks.ipynb #308b6fc6
 def masks_of(model: nn.Module) -> dict: # name → Mask, in the order of the ticket
     "The masks of a network. A shared weight counts once."
     found = {}
@@ -211,7 +214,7 @@ def of(cls: Masks, model: nn.Module) -> Masks: # None: a dense network
     "The `Masks` of a network."
     return next((mask.shared for _, _, _, mask in _sites(model)), None)
 
-# %% ../nbs/03_masks.ipynb #3d2d97bc
+# %% ../nbs/03_masks.ipynb #5410b8ce
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)
     "The place that a mask's name means; an `AttributeError` where the network has none of this name."
     if name == 'root': return model, 'weight'
@@ -223,7 +226,7 @@ def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's 
         raise AttributeError(f'{type(module).__name__} {name!r} has no weight')
     return module, tensor
 
-# %% ../nbs/03_masks.ipynb #429a4afc
+# %% ../nbs/03_masks.ipynb #c71e50ae
 def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the first is `tensor_place`'s
     "All places of a dense network that share the weight of this name."
     module, tensor = tensor_place(model, name)
@@ -231,7 +234,7 @@ def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the
     everywhere = [(m, t, p) for m in model.modules() for t, p in m.named_parameters(recurse=False)]
     return [(m, t) for m, t, p in everywhere if p is weight] or [(module, tensor)]
 
-# %% ../nbs/03_masks.ipynb #3145249f
+# %% ../nbs/03_masks.ipynb #ee9c4a25
 @dataclass
 class Weight:
     "A weight that a mask can be put on."
@@ -252,7 +255,7 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
                 found.append(Weight(_name_of(path, tensor), module, tensor, p))
     return found
 
-# %% ../nbs/03_masks.ipynb #4bb9ac2a
+# %% ../nbs/03_masks.ipynb #f70c6739
 def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't be masked
     hooks = [type(hook).__module__ for hook in module._forward_pre_hooks.values()]
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
@@ -262,16 +265,16 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         for what in 'max_norm', 'sparse', 'padding_idx':
             value = getattr(module, what, None)
-            if value is not None and value is not False: return f'uses {what}, which writes to its weight'
+            if value is not None and value is not False: return f'has {what}, which changes its weight'
     return None
 
-# %% ../nbs/03_masks.ipynb #d2fd7855
+# %% ../nbs/03_masks.ipynb #a7946652
 def _refuse(path: str, module: nn.Module, why: str):
     name = f'{path or "the network"} ({type(module).__name__})'
     raise UserError(f'{name} {why}, so no mask can be put on it: '
                     f'leave it as it is by skip=({path!r},), or take another layer')
 
-# %% ../nbs/03_masks.ipynb #b9d762f8
+# %% ../nbs/03_masks.ipynb #76c25258
 def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
     paths = [path for path, module in model.named_modules() if next(module.parameters(), None) is not None]
     names = [*paths, *(weight.name for weight in weights_of(model))]
@@ -285,7 +288,7 @@ def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
         return any(fnmatch(path, pattern) for path in around for pattern in skip)
     return skipped
 
-# %% ../nbs/03_masks.ipynb #bb7ca9f9
+# %% ../nbs/03_masks.ipynb #76f40abd
 def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` that share a parameter
     skipped, shared = _skipped(model, skip), {}
     for path, module in model.named_modules():
@@ -298,7 +301,7 @@ def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` tha
         shared.setdefault(id(weight.parameter), []).append(weight)
     return list(shared.values())
 
-# %% ../nbs/03_masks.ipynb #cd0c49b8
+# %% ../nbs/03_masks.ipynb #11b47b3c
 def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all places of one parameter
     first = shared[0].parameter
     frozen, chain = mask.frozen().to(first.dtype), None
@@ -313,7 +316,7 @@ def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all pl
         mask.train(module.training)
         (_zero_biases if bias else drop_biases)(module)
 
-# %% ../nbs/03_masks.ipynb #e64b129b
+# %% ../nbs/03_masks.ipynb #22af2b4c
 def drop_biases(module: nn.Module):
     "Remove the biases of a layer of PyTorch."
     if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)): module.bias = None
@@ -323,14 +326,14 @@ def _zero_biases(module: nn.Module):
     for name, p in module.named_parameters(recurse=False):
         if 'bias' in name: nn.init.zeros_(p)
 
-# %% ../nbs/03_masks.ipynb #528f7ef8
+# %% ../nbs/03_masks.ipynb #90c537b2
 def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
     before = Masks.of(model)
     if before is None: return gate or SigmoidGate()
     if gate in (None, before.gate): return before.gate
     raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
 
-# %% ../nbs/03_masks.ipynb #18e3d527
+# %% ../nbs/03_masks.ipynb #5a954eea
 def _gate_all(model, gate, skip, density, make: dict, bias, double_diagonal):
     before, made = list(Masks.of(model) or ()), []
     first = max((mask.layer for mask in before), default=-1) + 1
@@ -342,16 +345,16 @@ def _gate_all(model, gate, skip, density, make: dict, bias, double_diagonal):
         _put_on(shared, mask, bias)
     if made: Masks(gate, before + made)
 
-# %% ../nbs/03_masks.ipynb #456aca30
+# %% ../nbs/03_masks.ipynb #35879ac2
 def ticketize(
     model: nn.Module, # Stays as it is: the ticket is a copy
-    seed: int = 0, # 0…2⁶⁴−1: with the masks it is the whole ticket
+    seed: int = 0, # 0…2⁶⁴−1
     gate: Gate = None, # None: `SigmoidGate()`
     distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
     density: float = .5, # Expected density, for the scale of the weights
-    bias: bool = False, # Keep and train the layers' biases; the ticket is then not pure
-    skip: tuple = (), # Names or patterns ('head', 'blocks.*') of layers to train as usual
-    double_diagonal: bool = False, # Add a trained `DoubleDiagonal` to each weight; then not pure
+    bias: bool = False, # Keep and train biases; then not pure
+    skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
+    double_diagonal: bool = False, # Add `DoubleDiagonal`s; then not pure
 ) -> nn.Module:
     "A copy of a network with a mask on each weight. Warns of what else would train."
     model = deepcopy(model)
@@ -360,7 +363,7 @@ def ticketize(
     if note := inventory(model).note(): warnings.warn(f'ticketize: {note}', stacklevel=2)
     return model
 
-# %% ../nbs/03_masks.ipynb #46f9b0f2
+# %% ../nbs/03_masks.ipynb #692d0bde
 @dataclass
 class Inventory:
     "What of a network is gated and what isn't; names as in the dense network."
@@ -370,12 +373,12 @@ class Inventory:
     fixed: dict = field(default_factory=dict)      # name → parameter that doesn't require a gradient
     types: dict = field(default_factory=dict)      # name → type of its module, for people
 
-# %% ../nbs/03_masks.ipynb #b407f133
+# %% ../nbs/03_masks.ipynb #eb7c22eb
 @patch(as_prop=True)
 def pure(self: Inventory) -> bool:
     return bool(self.gated) and not self.trained
 
-# %% ../nbs/03_masks.ipynb #1064dea8
+# %% ../nbs/03_masks.ipynb #94bcf231
 @patch
 def grouped(self: Inventory, names, tensors: bool = True) -> str:
     "By module type: '20 BatchNorm2d (weight, bias)', or '20 BatchNorm2d' only."
@@ -388,7 +391,7 @@ def grouped(self: Inventory, names, tensors: bool = True) -> str:
         return f'{len(modules)} {kind}' + f' ({", ".join(parts)})'*(tensors and any(parts))
     return ', '.join(text(kind, *group) for kind, group in groups.items())
 
-# %% ../nbs/03_masks.ipynb #d35be0c3
+# %% ../nbs/03_masks.ipynb #df4b6912
 @patch
 def note(self: Inventory) -> str: # '' where all is gated
     "What isn't gated, in a line; `print(inventory(model))` says more."
@@ -405,14 +408,14 @@ def __str__(self: Inventory):
     lines += [f'{what}: {self.grouped(names)} – {reason}' for names, what, reason in why if names]
     return '\n'.join(lines)
 
-# %% ../nbs/03_masks.ipynb #af327762
+# %% ../nbs/03_masks.ipynb #c09f0084
 def _plain(name: str) -> str: # 'a.parametrizations.weight.0.diagonal.values' → 'a.diagonal.values'
     path, found, rest = f'.{name}'.rpartition('.parametrizations.')
     if not found: return name
     tensor, _, rest = rest.partition('.0.')
     return f'{_name_of(path.removeprefix("."), tensor)}.{rest}'.removeprefix('root.')
 
-# %% ../nbs/03_masks.ipynb #72d72d7d
+# %% ../nbs/03_masks.ipynb #9611e342
 def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a state dict without scores
     scores = {id(mask.scores) for mask in masks_of(model).values()}
     for full in model.state_dict():
@@ -421,7 +424,7 @@ def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a stat
         p = getattr(module, tensor, None)
         if torch.is_tensor(p) and id(p) not in scores: yield full, module, p, tensor in module._buffers
 
-# %% ../nbs/03_masks.ipynb #bdfa848a
+# %% ../nbs/03_masks.ipynb #79c7f514
 def inventory(model: nn.Module) -> Inventory:
     "Take stock of a network: what is gated, and what else it would learn."
     stock = Inventory(masks_of(model))
@@ -433,7 +436,7 @@ def inventory(model: nn.Module) -> Inventory:
         stock.types.setdefault(_plain(full), type(module).__name__.removeprefix('Parametrized'))
     return stock
 
-# %% ../nbs/03_masks.ipynb #ffc446b9
+# %% ../nbs/03_masks.ipynb #7023bc99
 def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing requires a gradient
     "A copy of a ticket's network as an ordinary dense one, under the hard masks."
     model, made = deepcopy(model).eval(), {}
@@ -448,7 +451,7 @@ def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing re
         module.register_parameter(tensor, made[id(mask)])
     return model.requires_grad_(False)
 
-# %% ../nbs/03_masks.ipynb #1abc1cb4
+# %% ../nbs/03_masks.ipynb #8272c71c
 @contextmanager
 def soft_masks(model: nn.Module):
     "Within this context the network evaluates with its soft masks."
@@ -459,7 +462,7 @@ def soft_masks(model: nn.Module):
     finally:
         if masks is not None: masks.soft_eval = False
 
-# %% ../nbs/03_masks.ipynb #560228bf
+# %% ../nbs/03_masks.ipynb #a37b4e92
 @contextmanager
 def fixed_masks(model: nn.Module):
     "Within this context, in which scores and mode don't change, every masked weight is computed once."
@@ -471,7 +474,7 @@ def fixed_masks(model: nn.Module):
     finally:
         if masks is not None: masks.fixed = None
 
-# %% ../nbs/03_masks.ipynb #252761aa
+# %% ../nbs/03_masks.ipynb #978dbdb2
 @dataclass(frozen=True)
 class MaskOptions:
     "How a network is gated."
@@ -482,7 +485,7 @@ class MaskOptions:
     bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
     double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
 
-# %% ../nbs/03_masks.ipynb #85d8b316
+# %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch
 def apply(self: MaskOptions, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
     "The ticket of a dense network, as the options say."

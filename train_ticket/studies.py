@@ -12,11 +12,12 @@ __all__ = ['OWN', 'SAMPLERS', 'PRUNERS', 'KEYS', 'BROKEN', 'BEAT', 'SILENCE', 'L
            'Worker', 'effort', 'records', 'record_of', 'as_lines', 'frame', 'free_memory', 'tickets_that_fit',
            'parameters_of', 'counts', 'finished', 'make_bar', 'show', 'study_folder', 'study_storage', 'run_study',
            'first_config', 'from_records', 'trial_from', 'place_on_axis', 'short', 'axes_of', 'parallel_coordinates',
-           'draw_line', 'draw_axis', 'slices', 'draw_slice', 'marks_of', 'importances', 'report', 'Options', 'Command',
-           'read_command', 'start_workers', 'run_workers', 'processors', 'watch', 'die_with_parent', 'summary',
-           'work_of', 'publish', 'closing', 'describe', 'table', 'stopping', 'carry_out', 'end_of', 'main']
+           'name_axes', 'draw_line', 'draw_axis', 'slices', 'draw_slice', 'marks_of', 'importances', 'report',
+           'Changes', 'Options', 'Command', 'read_command', 'start_workers', 'run_workers', 'processors', 'watch',
+           'die_with_parent', 'summary', 'work_of', 'publish', 'closing', 'describe', 'table', 'stopping', 'carry_out',
+           'end_of', 'main']
 
-# %% ../nbs/18_studies.ipynb #64a8cb81
+# %% ../nbs/18_studies.ipynb #64464666
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -27,7 +28,7 @@ from types import SimpleNamespace
 import argparse, io, json, math, os, runpy, shutil, signal, socket
 import subprocess, sys, threading, time, uuid, warnings
 
-# %% ../nbs/18_studies.ipynb #7c871870
+# %% ../nbs/18_studies.ipynb #6d7beeb5
 import optuna, psutil, torch
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, seaborn as sns
 from fastcore.basics import patch
@@ -40,6 +41,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm.auto import tqdm
+
+# %% ../nbs/18_studies.ipynb #9d7713c7
 from .config import OPTIONS, Config, RunOptions, checked, configure
 from .core import (UserError, append_record, atomic_write, hardware, make_parser, one_line_error,
                                option, options_of, pick, plain, versions)
@@ -52,14 +55,14 @@ try:
 except ModuleNotFoundError:
     import tomli as tomllib   # Python 3.10
 
-# %% ../nbs/18_studies.ipynb #ba37071d
+# %% ../nbs/18_studies.ipynb #5c8245fd
 optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line per trial would tear the progress bar
 
-# %% ../nbs/18_studies.ipynb #5a29997d
+# %% ../nbs/18_studies.ipynb #057ce89e
 class StudyError(UserError):
     "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 
-# %% ../nbs/18_studies.ipynb #79be7751
+# %% ../nbs/18_studies.ipynb #9c2a554c
 @dataclass(frozen=True)
 class Space:
     "What a study searches, and how."
@@ -77,10 +80,10 @@ class Space:
     def configured(self, options: dict) -> Config: # options: those of a trial
         return configure(**self.common | options)
 
-# %% ../nbs/18_studies.ipynb #7430e703
+# %% ../nbs/18_studies.ipynb #c7e170d5
 OWN = {option.name for option in options_of(RunOptions)} - {'seed'}
 
-# %% ../nbs/18_studies.ipynb #c278bc3c
+# %% ../nbs/18_studies.ipynb #36019184
 def typed(name: str, value, kind: str): # kind: 'common' or 'search', for the message
     "An option's value, of its type; a `StudyError` where there is no such option, or it takes no such value."
     if name in OWN: raise StudyError(f'{kind} {name}: a study chooses that itself, leave it out')
@@ -93,7 +96,7 @@ def typed(name: str, value, kind: str): # kind: 'common' or 'search', for the me
         what = kind if str(error).startswith(name) else f'{kind} {name}:'
         raise StudyError(f'{what} {error}') from None
 
-# %% ../nbs/18_studies.ipynb #8500555b
+# %% ../nbs/18_studies.ipynb #ed6562ec
 def distribution(
     name: str, # Of the option
     given, # A dict with `choices`, or with `low`, `high` and perhaps `log` or `step`
@@ -109,20 +112,20 @@ def distribution(
                          'or there are choices')
     return choices_of(name, given) if 'choices' in keys else range_of(name, given)
 
-# %% ../nbs/18_studies.ipynb #96d432f0
+# %% ../nbs/18_studies.ipynb #bf43c6d4
 def choices_of(name: str, given: dict) -> CategoricalDistribution:
     if not isinstance(given['choices'], (list, tuple)) or not given['choices']:
         raise StudyError(f'search {name}: choices is empty, or no list')
     return CategoricalDistribution([typed(name, value, 'search') for value in given['choices']])
 
-# %% ../nbs/18_studies.ipynb #2136dd5a
+# %% ../nbs/18_studies.ipynb #14f0c672
 def check_ends(where: str, low, high):
     if isinstance(low, (str, bool, tuple, type(None))):
         raise StudyError(f'{where} has no range: give {{ choices = […] }}')
     if low >= high: raise StudyError(f'{where}: the range from {low} to {high} is empty')
     if not math.isfinite(high - low): raise StudyError(f'{where}: the range from {low} to {high} has no end')
 
-# %% ../nbs/18_studies.ipynb #d577e37d
+# %% ../nbs/18_studies.ipynb #a6051dd4
 def range_of(name: str, given: dict): # whole numbers where the option takes these
     where = f'search {name}'
     if not {'low', 'high'} <= set(given): raise StudyError(f'{where}: a range needs both low and high')
@@ -133,21 +136,21 @@ def range_of(name: str, given: dict): # whole numbers where the option takes the
         return (IntDistribution if isinstance(low, int) else FloatDistribution)(low, high, **how)
     except (ValueError, TypeError) as error: raise StudyError(f'{where}: {error}') from error
 
-# %% ../nbs/18_studies.ipynb #c4522234
+# %% ../nbs/18_studies.ipynb #f07bcd83
 def draw(space: Space, trial) -> dict: # option → value
     "The options of a trial: drawn, or read again where it has drawn them before."
     if callable(space.search):
         return {name: typed(name, value, 'search(trial)') for name, value in space.search(trial).items()}
     return {name: suggest(trial, name, d) for name, d in space.search.items()}
 
-# %% ../nbs/18_studies.ipynb #202e26e3
+# %% ../nbs/18_studies.ipynb #bca55cd9
 def suggest(trial, name: str, d): # d: Optuna's distribution
     "The value of one option."
     if isinstance(d, CategoricalDistribution): return trial.suggest_categorical(name, d.choices)
     kind = trial.suggest_int if isinstance(d, IntDistribution) else trial.suggest_float
     return kind(name, d.low, d.high, step=d.step, log=d.log)
 
-# %% ../nbs/18_studies.ipynb #636bccdb
+# %% ../nbs/18_studies.ipynb #3c95c8db
 def cma_es(**options):
     import cmaes   # a package of its own: pip install cmaes
     return optuna.samplers.CmaEsSampler(**options)
@@ -158,7 +161,7 @@ SAMPLERS = dict(tpe=partial(optuna.samplers.TPESampler, constant_liar=True),
 PRUNERS = dict(asha=partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=2),
                median=optuna.pruners.MedianPruner, none=optuna.pruners.NopPruner)
 
-# %% ../nbs/18_studies.ipynb #874d8a14
+# %% ../nbs/18_studies.ipynb #55cc7c6b
 def by_name(
     registry: dict,
     given, # A name, or a dict with it as `name` and with further arguments
@@ -169,7 +172,7 @@ def by_name(
         return pick(registry, options.pop('name', None), kind), options
     except UserError as error: raise StudyError(str(error)) from None
 
-# %% ../nbs/18_studies.ipynb #5286e849
+# %% ../nbs/18_studies.ipynb #e9039414
 def make_sampler(space: Space, number: int): # of the trial
     "Optuna's sampler for one trial."
     kind, options = by_name(SAMPLERS, space.sampler, 'sampler')
@@ -186,7 +189,7 @@ def make_sampler(space: Space, number: int): # of the trial
         if isinstance(error, StudyError): raise
         raise StudyError(f'sampler {space.sampler}: {plain(error)}') from error
 
-# %% ../nbs/18_studies.ipynb #700f1e18
+# %% ../nbs/18_studies.ipynb #cd07b339
 def make_pruner(space: Space):
     "Optuna's pruner."
     kind, options = by_name(PRUNERS, space.pruner, 'pruner')
@@ -195,7 +198,7 @@ def make_pruner(space: Space):
     except (TypeError, ValueError) as error:
         raise StudyError(f'pruner {space.pruner}: {plain(error)}') from error
 
-# %% ../nbs/18_studies.ipynb #fbf0ffff
+# %% ../nbs/18_studies.ipynb #478a20e2
 def grid(space: Space) -> list: # of dicts, option → value
     "Every combination; a `StudyError` where a range has no steps."
     if callable(space.search): raise StudyError('the grid sampler needs a table of options, not a function')
@@ -204,7 +207,7 @@ def grid(space: Space) -> list: # of dicts, option → value
         raise StudyError('the grid has over a million points: leave something out, or take another sampler')
     return [dict(zip(values, point)) for point in product(*values.values())]
 
-# %% ../nbs/18_studies.ipynb #829e7d87
+# %% ../nbs/18_studies.ipynb #01e574d6
 def points_of(name: str, d) -> list: # d: Optuna's distribution
     "The values of one option in a grid."
     if isinstance(d, CategoricalDistribution): return list(d.choices)
@@ -212,10 +215,10 @@ def points_of(name: str, d) -> list: # d: Optuna's distribution
         raise StudyError(f'search {name}: the grid sampler needs choices, or a range with a step')
     return [type(d.low)(value) for value in np.arange(d.low, d.high + d.step/2, d.step).clip(max=d.high)]
 
-# %% ../nbs/18_studies.ipynb #96712c8c
+# %% ../nbs/18_studies.ipynb #3ac37f5c
 KEYS = 'name', 'trials', 'sampler', 'pruner', 'batch', 'seed', 'common', 'search', 'model', 'dataset'
 
-# %% ../nbs/18_studies.ipynb #cf357412
+# %% ../nbs/18_studies.ipynb #29a2e118
 def make_space(
     given: dict, # As a file has it
 ) -> Space:
@@ -230,7 +233,7 @@ def make_space(
     search = given['search'] if callable(given['search']) else read_table(given['search'], common)
     return check_space(Space(**given | dict(common=common, search=search)))
 
-# %% ../nbs/18_studies.ipynb #4b469e82
+# %% ../nbs/18_studies.ipynb #7b0d7650
 def read_table(search, common: dict) -> dict: # option → Optuna's distribution
     "What is searched, from a table."
     if not isinstance(search, dict) or not search:
@@ -240,7 +243,7 @@ def read_table(search, common: dict) -> dict: # option → Optuna's distribution
         raise StudyError(f'{twice[0]} stands both under common and under search: leave one out')
     return {name: distribution(name, value) for name, value in search.items()}
 
-# %% ../nbs/18_studies.ipynb #e78e48c9
+# %% ../nbs/18_studies.ipynb #4e274493
 def check_space(space: Space) -> Space: # with at most as many trials as a grid has points
     "Raise a `StudyError` where no trial of a space could be trained."
     check_numbers(space)
@@ -254,7 +257,7 @@ def check_space(space: Space) -> Space: # with at most as many trials as a grid 
     if by_name(SAMPLERS, space.sampler, 'sampler')[0]: return space
     return replace(space, trials=min(space.trials, len(grid(space))))
 
-# %% ../nbs/18_studies.ipynb #ab0ad9c5
+# %% ../nbs/18_studies.ipynb #5ffd4039
 def check_numbers(space: Space):
     name, seed = space.name, space.seed
     if not isinstance(name, str) or not name or Path(name).name != name or name.startswith('.'):
@@ -266,14 +269,14 @@ def check_numbers(space: Space):
     if not isinstance(seed, int) or seed < 0:
         raise StudyError(f'seed must be a whole number, 0 or above, not {seed!r}')
 
-# %% ../nbs/18_studies.ipynb #98d4e6fc
+# %% ../nbs/18_studies.ipynb #10de07e3
 def ends(search) -> list: # of (option, value)
     "What is worth trying of a table: the ends of ranges, and all choices."
     if callable(search): return []
     return [(name, value) for name, d in search.items()
             for value in (d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high))]
 
-# %% ../nbs/18_studies.ipynb #def69c3f
+# %% ../nbs/18_studies.ipynb #97249cb7
 def check_possible(space: Space, drawn: list, complaint: str):
     "Raise a `StudyError` where none of the draws makes a configuration."
     for options in drawn:
@@ -283,7 +286,7 @@ def check_possible(space: Space, drawn: list, complaint: str):
             reason = error
     raise StudyError(f'{complaint}: {plain(reason)}')
 
-# %% ../nbs/18_studies.ipynb #b6ec7446
+# %% ../nbs/18_studies.ipynb #bfcf8546
 def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → value
     "What random draws give; a `StudyError` where there is none to be had."
     study, found, reason = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), [], None
@@ -296,7 +299,7 @@ def trial_draws(space: Space, count: int = 20) -> list: # of dicts, option → v
     if not found: raise StudyError(f'search(trial): {type(reason).__name__}: {plain(reason)}')
     return found
 
-# %% ../nbs/18_studies.ipynb #1c09a6cc
+# %% ../nbs/18_studies.ipynb #441b5343
 def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
     "What the options of a space are drawn from; of a function, what twenty trials have drawn."
     if not callable(space.search): return {name: distribution_to_json(d) for name, d in space.search.items()}
@@ -309,7 +312,7 @@ def drawn_from(space: Space) -> dict: # option → distribution, as JSON text
     found = [item for trial in study.trials for item in sorted(trial.distributions.items())]
     return {name: distribution_to_json(d) for name, d in found}
 
-# %% ../nbs/18_studies.ipynb #6452297f
+# %% ../nbs/18_studies.ipynb #fe815dea
 def read_space(
     path, # Of a .toml or .py file
 ) -> Space:
@@ -322,13 +325,13 @@ def read_space(
         raise StudyError(f'{path}: {error}') from error
     except Exception as error: raise StudyError(f'{path}: {type(error).__name__}: {plain(error)}') from error
 
-# %% ../nbs/18_studies.ipynb #a81a033b
+# %% ../nbs/18_studies.ipynb #cb295c01
 def content_of(path: Path) -> dict:
     if path.suffix == '.toml': return tomllib.loads(path.read_text())
     if path.suffix != '.py': raise StudyError('a search space is a .toml or a .py file')
     return {key: value for key, value in runpy.run_path(str(path)).items() if key in KEYS}
 
-# %% ../nbs/18_studies.ipynb #c4173b5b
+# %% ../nbs/18_studies.ipynb #b5dfa074
 def storage_file(where: str) -> Path | None: # None: a server
     "The file of a storage; a `StudyError` where it is none that lasts."
     if where.startswith('journal:'):   # absolute: Optuna's lock of a relative path would outlive a kill
@@ -340,13 +343,13 @@ def storage_file(where: str) -> Path | None: # None: a server
         raise StudyError(f'--storage {where} would be lost at the end: name a file, sqlite:///FILE')
     return Path(where.removeprefix('sqlite:///'))
 
-# %% ../nbs/18_studies.ipynb #8fb83ef3
+# %% ../nbs/18_studies.ipynb #ed819023
 def shown(where: str) -> str:
     "A storage without user and password."
     head, at, tail = where.rpartition('@')
     return f'{head.split("://")[0]}://…@{tail}' if at and not storage_file(where) else where
 
-# %% ../nbs/18_studies.ipynb #75a25053
+# %% ../nbs/18_studies.ipynb #6bb9fc79
 def open_storage(where: str, patience: float = 30.): # patience: seconds to wait where it is locked
     "Optuna's storage."
     path = storage_file(where)
@@ -356,7 +359,7 @@ def open_storage(where: str, patience: float = 30.): # patience: seconds to wait
     mend_journal(path, lock)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
-# %% ../nbs/18_studies.ipynb #5d226aaa
+# %% ../nbs/18_studies.ipynb #d28cd5ca
 def mend_journal(path: Path, lock):
     "Remove a line that a kill has cut short."
     content = path.read_bytes() if path.exists() else b''
@@ -369,10 +372,10 @@ def mend_journal(path: Path, lock):
     finally:
         lock.release()
 
-# %% ../nbs/18_studies.ipynb #43366954
+# %% ../nbs/18_studies.ipynb #6c88f2b7
 BROKEN = SQLAlchemyError, optuna.exceptions.StorageInternalError, Timeout   # what a storage raises
 
-# %% ../nbs/18_studies.ipynb #c39d1dc4
+# %% ../nbs/18_studies.ipynb #eccf868f
 @contextmanager
 def told(where: str):
     "What a storage raises becomes a `StudyError`."
@@ -385,7 +388,7 @@ def told(where: str):
                              'or give it time, and run the same command again; nothing is lost') from error
         raise StudyError(f'the storage {shown(where)}: {reason[:200]}') from error
 
-# %% ../nbs/18_studies.ipynb #75cb099d
+# %% ../nbs/18_studies.ipynb #f2a74aa3
 def stored(space: Space, where: str, patience: float): # Optuna's study
     "The study of a space in a storage; a `StudyError` where something else is there."
     try:
@@ -397,7 +400,7 @@ def stored(space: Space, where: str, patience: float): # Optuna's study
         raise StudyError(f"the storage {shown(where)} can't be read: {plain(error)[:200]}") from error
     return study
 
-# %% ../nbs/18_studies.ipynb #f787663d
+# %% ../nbs/18_studies.ipynb #00920193
 def open_study(
     space: Space,
     where: str, # The storage
@@ -413,7 +416,7 @@ def open_study(
         study = stored(space, where, patience)
     return SimpleNamespace(study=study, where=where, lock=lock, exclusive=bool(file))
 
-# %% ../nbs/18_studies.ipynb #1fcc1f0c
+# %% ../nbs/18_studies.ipynb #2e17fe1e
 def same_space(study, space: Space, where: str):
     "Note the space in a new study; a `StudyError` where an old one is of another."
     theirs, ours, name = study.user_attrs.get('space'), identity(space), space.name
@@ -427,13 +430,13 @@ def same_space(study, space: Space, where: str):
                          f'({difference(theirs, ours)} differs): choose another --name, '
                          'or go on with the file it was begun with')
 
-# %% ../nbs/18_studies.ipynb #b5f50913
+# %% ../nbs/18_studies.ipynb #eb774f13
 def identity(space: Space) -> dict: # as JSON has it
     "What makes a study: what is common and what is searched, and a network or data set of its own."
     own = {key: str(getattr(space, key)) for key in ('model', 'dataset') if getattr(space, key) is not None}
     return json.loads(json.dumps(dict(common=space.common, search=drawn_from(space), **own)))
 
-# %% ../nbs/18_studies.ipynb #e0e93bae
+# %% ../nbs/18_studies.ipynb #76045946
 def difference(theirs: dict, ours: dict) -> str: # 'search lr'
     "The first part in which two spaces differ, and up to three options."
     part = next(key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key))
@@ -441,12 +444,12 @@ def difference(theirs: dict, ours: dict) -> str: # 'search lr'
     if not (isinstance(a, dict) and isinstance(b, dict)): return part
     return ' '.join([part, *sorted(key for key in {*a, *b} if a.get(key, ...) != b.get(key, ...))[:3]])
 
-# %% ../nbs/18_studies.ipynb #db775580
+# %% ../nbs/18_studies.ipynb #024d00da
 BEAT, SILENCE = 15., 120.   # seconds between signs of life, and of silence that means death
 LOSSES = 5                  # so many workers may die of a trial
 ENDED = set()               # workers of this process, whether the storage has heard of it or not
 
-# %% ../nbs/18_studies.ipynb #dd4586b2
+# %% ../nbs/18_studies.ipynb #df889e72
 def alive(
     about: dict, # A worker as it has described itself
 ) -> bool:
@@ -458,10 +461,10 @@ def alive(
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error: return False
 
-# %% ../nbs/18_studies.ipynb #2914fd1c
+# %% ../nbs/18_studies.ipynb #bd64f165
 HELD = SimpleNamespace(depth=0, signal=None)   # of the main thread, which gets all signals
 
-# %% ../nbs/18_studies.ipynb #3976c058
+# %% ../nbs/18_studies.ipynb #00404092
 @contextmanager
 def unbroken():
     "Signals that `main` handles wait for the end of this."
@@ -477,18 +480,18 @@ def unbroken():
             number, HELD.signal = HELD.signal, None
             signal.raise_signal(number)
 
-# %% ../nbs/18_studies.ipynb #7626128e
+# %% ../nbs/18_studies.ipynb #1c71add7
 def hear(number: int, frame=None):
     "A signal handler: interrupts, at once or after what is `unbroken`."
     if HELD.depth:
         HELD.signal = number
     else: raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-# %% ../nbs/18_studies.ipynb #200d356b
+# %% ../nbs/18_studies.ipynb #6d36f097
 class Terminated(KeyboardInterrupt):
     "SIGTERM."
 
-# %% ../nbs/18_studies.ipynb #6676c671
+# %% ../nbs/18_studies.ipynb #30ce316c
 @dataclass
 class Task:
     "A trial that a worker has taken."
@@ -501,7 +504,7 @@ class Task:
     own: dict = None          # Those options that may differ within a stack
     config: Config = None     # With all options
 
-# %% ../nbs/18_studies.ipynb #3faa2751
+# %% ../nbs/18_studies.ipynb #54ce287a
 class Worker:
     "One process's part in a study. As a context it beats, and releases at its end what it hasn't finished."
     def __init__(self,
@@ -516,7 +519,7 @@ class Worker:
         self.name = f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}'
         self.datasets, self.over = {}, threading.Event()
 
-# %% ../nbs/18_studies.ipynb #823b1fec
+# %% ../nbs/18_studies.ipynb #dec4a807
 @patch
 @contextmanager
 def locked(self: Worker):
@@ -524,17 +527,17 @@ def locked(self: Worker):
     with unbroken(), told(self.where), self.lock:
         yield
 
-# %% ../nbs/18_studies.ipynb #cb2c5f91
+# %% ../nbs/18_studies.ipynb #82fe413b
 @patch
 def trials(self: Worker) -> list: # Optuna's
     return [t for t in self.study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
 
-# %% ../nbs/18_studies.ipynb #a866ce18
+# %% ../nbs/18_studies.ipynb #2525dfd8
 @patch
 def finished(self: Worker, task: Task) -> bool: # perhaps by another worker, who took this one for dead
     return self.study.get_trials(deepcopy=False)[task.trial.number].state.is_finished()
 
-# %% ../nbs/18_studies.ipynb #cae70142
+# %% ../nbs/18_studies.ipynb #0233ffb6
 @patch
 def beat(self: Worker, seen: float = None): # seen: 0 at the end
     "Leave a sign of life in the storage."
@@ -543,7 +546,7 @@ def beat(self: Worker, seen: float = None): # seen: 0 at the end
     with self.locked():
         self.study.set_user_attr(f'worker {self.name}', about)
 
-# %% ../nbs/18_studies.ipynb #e2fec720
+# %% ../nbs/18_studies.ipynb #f533a95d
 @patch
 def keep_beating(self: Worker): # in a thread
     while not self.over.wait(BEAT):
@@ -552,7 +555,7 @@ def keep_beating(self: Worker): # in a thread
         except StudyError:
             pass   # the next one may succeed
 
-# %% ../nbs/18_studies.ipynb #ca951af0
+# %% ../nbs/18_studies.ipynb #8e95b1cd
 @patch
 def __enter__(self: Worker):
     self.beat()
@@ -561,7 +564,7 @@ def __enter__(self: Worker):
     self.beating.start()
     return self
 
-# %% ../nbs/18_studies.ipynb #e0034ff1
+# %% ../nbs/18_studies.ipynb #8a8b1ed2
 @patch
 def sweep_up(self: Worker):
     "Remove what killed workers have left in the folder."
@@ -572,7 +575,7 @@ def sweep_up(self: Worker):
         if about and not alive(about):
             shutil.rmtree(left, ignore_errors=True)
 
-# %% ../nbs/18_studies.ipynb #998901c6
+# %% ../nbs/18_studies.ipynb #ed617fd0
 @patch
 def __exit__(self: Worker, *_):
     self.over.set()
@@ -585,7 +588,7 @@ def __exit__(self: Worker, *_):
         pass   # the worker that takes the trials over finds this process gone
     shutil.rmtree(self.folder/f'.{self.name}', ignore_errors=True)
 
-# %% ../nbs/18_studies.ipynb #2c7fc3ec
+# %% ../nbs/18_studies.ipynb #db064b6f
 @patch
 def release(self: Worker):
     "Take the name off trials that are still running."
@@ -594,7 +597,7 @@ def release(self: Worker):
             if t.state == TrialState.RUNNING and t.user_attrs.get('worker') == self.name:
                 Trial(self.study, t._trial_id).set_user_attr('worker', '')
 
-# %% ../nbs/18_studies.ipynb #8ce0e5ca
+# %% ../nbs/18_studies.ipynb #477f1602
 @patch
 def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attributes, workers among them
     "Is a running trial without anybody who trains it?"
@@ -606,7 +609,7 @@ def lost(self: Worker, trial, known: dict) -> bool: # known: the study's attribu
     about = known.get(f'worker {owner}') if owner else None
     return not (about and about['seen'] and alive(about))
 
-# %% ../nbs/18_studies.ipynb #5776af15
+# %% ../nbs/18_studies.ipynb #2b32f02c
 @patch
 def claim(self: Worker, count: int) -> list | None: # of `Task`; None: nothing is left to take
     "Take up to `count` trials, those of dead workers first."
@@ -621,7 +624,7 @@ def claim(self: Worker, count: int) -> list | None: # of `Task`; None: nothing i
     if not tasks: return None
     return tasks if self.exclusive else self.agree(tasks)
 
-# %% ../nbs/18_studies.ipynb #dd527bee
+# %% ../nbs/18_studies.ipynb #c495a5f3
 @patch
 def ask(self: Worker, number: int) -> Task | None: # None where it crashed at once
     "A new trial."
@@ -630,7 +633,7 @@ def ask(self: Worker, number: int) -> Task | None: # None where it crashed at on
     trial.set_user_attr('worker', self.name)
     return self.task(Task(trial))
 
-# %% ../nbs/18_studies.ipynb #d743aa2f
+# %% ../nbs/18_studies.ipynb #4d3580aa
 @patch
 def task(self: Worker, task: Task) -> Task | None: # None where it crashed
     "A trial with its options."
@@ -640,7 +643,7 @@ def task(self: Worker, task: Task) -> Task | None: # None where it crashed
     except BROKEN: raise
     except Exception as error: return self.fail(task, error)
 
-# %% ../nbs/18_studies.ipynb #c552dacc
+# %% ../nbs/18_studies.ipynb #53381360
 @patch
 def adopt(self: Worker, trial) -> Task | None: # None where it is given up
     "Go on with the trial of a worker that is gone."
@@ -653,7 +656,7 @@ def adopt(self: Worker, trial) -> Task | None: # None where it is given up
     if losses < LOSSES: return self.task(task)
     self.fail(task, f'{losses} workers were killed while they trained it; perhaps it does not fit in memory')
 
-# %% ../nbs/18_studies.ipynb #691d0cec
+# %% ../nbs/18_studies.ipynb #98a477a0
 @patch
 def agree(self: Worker, tasks: list, wait: float = .3) -> list: # those that stay
     "Withdraw where another host was quicker; `wait`: seconds in which its signature would show."
@@ -670,7 +673,7 @@ def agree(self: Worker, tasks: list, wait: float = .3) -> list: # those that sta
                 task.done = True
     return [task for task in tasks if not task.done]
 
-# %% ../nbs/18_studies.ipynb #8399a9a8
+# %% ../nbs/18_studies.ipynb #f274d011
 @patch
 def fail(self: Worker, task: Task, error):
     "Record a crash, and go on."
@@ -683,10 +686,10 @@ def fail(self: Worker, task: Task, error):
     tqdm.write(f'trial {task.trial.number} failed: {reason}', file=sys.stderr)
     self.record()
 
-# %% ../nbs/18_studies.ipynb #5a26af5a
+# %% ../nbs/18_studies.ipynb #c9a6032f
 FACTS = 'test_accuracy', 'density', 'best_epoch', 'stack'   # of a finished trial
 
-# %% ../nbs/18_studies.ipynb #6fbc9497
+# %% ../nbs/18_studies.ipynb #97fedee1
 @patch
 def finish(self: Worker, task: Task, result: dict, ticket=None): # result: validation_accuracy, and `FACTS`
     "Record a trial that was trained to its end."
@@ -701,15 +704,15 @@ def finish(self: Worker, task: Task, result: dict, ticket=None): # result: valid
             self.study.tell(task.trial, value)
     task.done = True
 
-# %% ../nbs/18_studies.ipynb #b76bf1f8
+# %% ../nbs/18_studies.ipynb #afcf97c4
 @patch
 def best_value(self: Worker) -> float: # −1 where no trial is complete
     return max((t.value for t in self.trials() if t.state == TrialState.COMPLETE), default=-1.)
 
-# %% ../nbs/18_studies.ipynb #0b337d66
+# %% ../nbs/18_studies.ipynb #17889385
 def effort(task: Task) -> dict: return dict(seed=task.config.run.seed, seconds=round(task.seconds, 3))
 
-# %% ../nbs/18_studies.ipynb #0f663b71
+# %% ../nbs/18_studies.ipynb #d9c42b86
 @patch
 def epoch_over(self: Worker,
     tasks: dict, # index → Task, of those that have trained this epoch
@@ -730,7 +733,7 @@ def epoch_over(self: Worker,
         self.record()
     return [index for index, task in tasks.items() if task.done]
 
-# %% ../nbs/18_studies.ipynb #9d02b7e7
+# %% ../nbs/18_studies.ipynb #652268a9
 @patch
 def report(self: Worker, task: Task, epoch: int, accuracy: float): # once, also if it is trained again
     task.done = task.done or self.finished(task)
@@ -738,21 +741,21 @@ def report(self: Worker, task: Task, epoch: int, accuracy: float): # once, also 
         task.trial.report(accuracy, epoch)
         task.reported.add(epoch)
 
-# %% ../nbs/18_studies.ipynb #003833c4
+# %% ../nbs/18_studies.ipynb #0ac5aef2
 @patch
 def pruned(self: Worker, task: Task, epoch: int) -> bool:
     return not task.done and epoch < task.config.loop.epochs and task.trial.should_prune()
 
-# %% ../nbs/18_studies.ipynb #0b32add9
+# %% ../nbs/18_studies.ipynb #6e5df6bd
 STATES = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
 
-# %% ../nbs/18_studies.ipynb #e1446142
+# %% ../nbs/18_studies.ipynb #77cca999
 def records(study) -> list: # of dicts, in the order of their numbers
     "What is known of each finished trial."
     return [record_of(study.study_name, t) for t in study.get_trials(deepcopy=False)
             if t.state in STATES and 'surplus' not in t.user_attrs]
 
-# %% ../nbs/18_studies.ipynb #fc6bbb2f
+# %% ../nbs/18_studies.ipynb #3cde4a80
 def record_of(name: str, t) -> dict: # name: of the study; t: Optuna's trial
     when = lambda moment: moment and moment.isoformat(timespec='seconds')
     history = [t.intermediate_values[epoch] for epoch in sorted(t.intermediate_values)]
@@ -761,12 +764,12 @@ def record_of(name: str, t) -> dict: # name: of the study; t: Optuna's trial
                 started=when(t.datetime_start), finished=when(t.datetime_complete),
                 **{key: t.user_attrs[key] for key in ('losses', 'error') if t.user_attrs.get(key)})
 
-# %% ../nbs/18_studies.ipynb #b188d86f
+# %% ../nbs/18_studies.ipynb #7cfa1214
 def as_lines(found: list) -> str: # found: records
     "Records as JSON lines."
     return ''.join(json.dumps(record) + '\n' for record in found)
 
-# %% ../nbs/18_studies.ipynb #795bdbe5
+# %% ../nbs/18_studies.ipynb #7e2f4362
 @patch
 def record(self: Worker): # made anew from the storage, so that nothing is missing and nothing twice
     "Write trials.jsonl."
@@ -774,14 +777,14 @@ def record(self: Worker): # made anew from the storage, so that nothing is missi
         atomic_write(self.folder/'trials.jsonl', as_lines(records(self.study)))
     self.changed()
 
-# %% ../nbs/18_studies.ipynb #51859409
+# %% ../nbs/18_studies.ipynb #73dd0bbb
 def frame(study) -> pd.DataFrame: # a row per finished trial
     "The records of a study, with a column for each option that was drawn."
     wanted = lambda r: {key: value for key, value in r.items() if key not in ('params', 'history')}
     return pd.DataFrame([wanted(r) | r['params'] | dict(epochs_trained=len(r['history']))
                          for r in records(study)])
 
-# %% ../nbs/18_studies.ipynb #f2b56b52
+# %% ../nbs/18_studies.ipynb #b03dbff8
 def free_memory(device: str) -> int: # bytes
     "What can still be had, within the limits of a container."
     if device == 'cuda': return torch.cuda.mem_get_info()[0]
@@ -794,10 +797,10 @@ def free_memory(device: str) -> int: # bytes
         free = min(free, own)
     return free
 
-# %% ../nbs/18_studies.ipynb #41f92292
+# %% ../nbs/18_studies.ipynb #1e149f0f
 PER_WEIGHT = 32   # bytes: weight, score, two moments, masked weight and gradient, and a little more
 
-# %% ../nbs/18_studies.ipynb #4b864aed
+# %% ../nbs/18_studies.ipynb #0528448a
 def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
     "How many tickets of a network can be trained at once, about; a `ConfigError` where not even one can."
     need, free = PER_WEIGHT*parameters_of(config, dataset, model), free_memory(config.engine.device)
@@ -808,7 +811,7 @@ def tickets_that_fit(config: Config, dataset, model=None) -> int: # 1 or more
                           f'and {free/1e9:,.1f} GB are free; a smaller width would fit')
     return int(free//need) if need else sys.maxsize
 
-# %% ../nbs/18_studies.ipynb #1dad8506
+# %% ../nbs/18_studies.ipynb #6e401d4e
 def parameters_of(config: Config, dataset, model=None) -> float: # infinite: more than PyTorch can count
     "The number of parameters of a dense network, found without taking memory for them."
     where = 'cpu' if config.network.model else 'meta'   # your own may compute something when made
@@ -819,7 +822,7 @@ def parameters_of(config: Config, dataset, model=None) -> float: # infinite: mor
         except (RuntimeError, OverflowError): return math.inf
     return sum(p.numel() for p in model.parameters())
 
-# %% ../nbs/18_studies.ipynb #b56a8bad
+# %% ../nbs/18_studies.ipynb #7ba0579b
 @patch
 def data(self: Worker, config: Config): # kept for the next batch
     "The data set of a configuration."
@@ -829,7 +832,7 @@ def data(self: Worker, config: Config): # kept for the next batch
         self.datasets = {key: with_data(config)[1]}
     return self.datasets[key]
 
-# %% ../nbs/18_studies.ipynb #af7773a9
+# %% ../nbs/18_studies.ipynb #1fccae67
 @patch
 def common(self: Worker, task: Task) -> dict:
     "The options that a task shares with the others of its stack."
@@ -838,7 +841,7 @@ def common(self: Worker, task: Task) -> dict:
         given['data_seed'] = self.space.common.get('seed', RunOptions.seed)
     return given
 
-# %% ../nbs/18_studies.ipynb #9cf80c49
+# %% ../nbs/18_studies.ipynb #8efb1d40
 @patch
 def room(self: Worker, task: Task) -> int: # tickets that fit in memory; 0: the task has failed
     "Configure a task; what can't be trained at all is recorded as failed."
@@ -850,7 +853,7 @@ def room(self: Worker, task: Task) -> int: # tickets that fit in memory; 0: the 
         self.fail(task, error)
         return 0
 
-# %% ../nbs/18_studies.ipynb #59b7c46a
+# %% ../nbs/18_studies.ipynb #891613ab
 @patch
 def group(self: Worker, task: Task) -> tuple: # (a key, the configuration of its stack or None)
     "Which tasks can be trained together with this one? None: `fit` must train it."
@@ -861,7 +864,7 @@ def group(self: Worker, task: Task) -> tuple: # (a key, the configuration of its
     alone = task.trial.number if task.losses > 1 else None   # it may have killed workers: a stack to itself
     return (json.dumps(self.common(task), sort_keys=True), alone), shared
 
-# %% ../nbs/18_studies.ipynb #04bc466a
+# %% ../nbs/18_studies.ipynb #56d33613
 @patch
 def stacks(self: Worker, tasks: list): # yields (tasks, the configuration of their stack or None)
     "Sort a batch into what can be trained together."
@@ -874,7 +877,7 @@ def stacks(self: Worker, tasks: list): # yields (tasks, the configuration of the
         for start in range(0, len(group), room):
             yield group[start:start + room], shared
 
-# %% ../nbs/18_studies.ipynb #7bfd90cd
+# %% ../nbs/18_studies.ipynb #1420dd92
 @patch
 def train(self: Worker, tasks: list):
     "Train a batch, and tell what became of each."
@@ -884,7 +887,7 @@ def train(self: Worker, tasks: list):
         else:
             self.train_alone(group[0])
 
-# %% ../nbs/18_studies.ipynb #16df1d9c
+# %% ../nbs/18_studies.ipynb #b64a6581
 @patch
 def train_stacked(self: Worker, tasks: list, shared: Config):
     "Train tasks in one stack; where it crashes, one by one."
@@ -898,7 +901,7 @@ def train_stacked(self: Worker, tasks: list, shared: Config):
             self.finish(task, result | dict(stack=len(tasks)), result['ticket'])
     self.record()
 
-# %% ../nbs/18_studies.ipynb #91bf03d4
+# %% ../nbs/18_studies.ipynb #fe32d790
 @patch
 def pruner(self: Worker, tasks: list): # a function for `train_stack`
     "Tell of each epoch of a stack, and of its time, which its tickets share."
@@ -912,7 +915,7 @@ def pruner(self: Worker, tasks: list): # a function for `train_stack`
         return self.epoch_over({index: tasks[index] for index in indices}, epoch, accuracies, len(tasks))
     return after_epoch
 
-# %% ../nbs/18_studies.ipynb #b4d50bae
+# %% ../nbs/18_studies.ipynb #cc1ded93
 @patch
 def after_crash(self: Worker, tasks: list, shared: Config, error: Exception):
     "A stack has crashed: `fit` trains what a stack can't; of several tasks, find the one that crashes."
@@ -925,7 +928,7 @@ def after_crash(self: Worker, tasks: list, shared: Config, error: Exception):
         else:
             self.train_stacked([task], shared)
 
-# %% ../nbs/18_studies.ipynb #9a30561d
+# %% ../nbs/18_studies.ipynb #b2b09b07
 @patch
 def train_alone(self: Worker, task: Task):
     "Train a task by `fit`."
@@ -945,32 +948,32 @@ def train_alone(self: Worker, task: Task):
     self.finish(task, result | dict(stack=1), ticket)
     self.record()
 
-# %% ../nbs/18_studies.ipynb #6d97ad2f
+# %% ../nbs/18_studies.ipynb #1dc7f4b3
 @patch
 def fitted(self: Worker, config: Config, after_epoch) -> tuple: # summary, and the ticket or None
     result = fit(config, self.space.model, self.data(config), callbacks=[after_epoch])
     if result.get('interrupted'): raise KeyboardInterrupt
     return result, load_ticket(result['ticket']) if config.gate else None
 
-# %% ../nbs/18_studies.ipynb #ca5a513f
+# %% ../nbs/18_studies.ipynb #48489501
 def counts(study) -> dict: # complete, pruned, failed, running; best: validation accuracy so far, or None
     trials = [t for t in study.get_trials(deepcopy=False) if 'surplus' not in t.user_attrs]
     found = {name: sum(t.state == state for t in trials) for state, name in STATES.items()}
     best = max((t.value for t in trials if t.state == TrialState.COMPLETE), default=None)
     return found | dict(running=sum(t.state == TrialState.RUNNING for t in trials), best=best)
 
-# %% ../nbs/18_studies.ipynb #4f388e52
+# %% ../nbs/18_studies.ipynb #baf15c80
 def finished(study) -> int:
     "The number of finished trials."
     return sum(counts(study)[state] for state in STATES.values())
 
-# %% ../nbs/18_studies.ipynb #480a6308
+# %% ../nbs/18_studies.ipynb #6fff3f38
 def make_bar(space: Space, study, **options): # options: of tqdm
     "A progress bar of trials that are finished."
     return tqdm(total=space.trials, initial=finished(study), desc=space.name, unit='trial',
                 dynamic_ncols=True, **options)
 
-# %% ../nbs/18_studies.ipynb #3deb82ab
+# %% ../nbs/18_studies.ipynb #36ebfd61
 def show(bar, study):
     "Bring a progress bar up to date."
     now = counts(study)
@@ -979,11 +982,13 @@ def show(bar, study):
     bar.set_postfix(best=best, pruned=now['pruned'], **failed, refresh=False)
     bar.update(finished(study) - bar.n)
 
-# %% ../nbs/18_studies.ipynb #e5149d30
+# %% ../nbs/18_studies.ipynb #80906107
 def study_folder(space: Space, folder=None) -> Path: return Path(folder or Path('runs/sweeps')/space.name)
+
+# %% ../nbs/18_studies.ipynb #809061zz
 def study_storage(folder: Path, where: str = None) -> str: return where or f'sqlite:///{folder}/study.db'
 
-# %% ../nbs/18_studies.ipynb #afcf1c9a
+# %% ../nbs/18_studies.ipynb #2668d998
 def run_study(
     space: Space, # By `read_space` or `make_space`
     folder=None, # For results; by default runs/sweeps/NAME
@@ -1000,7 +1005,7 @@ def run_study(
             worker.serve()
     return opened.study
 
-# %% ../nbs/18_studies.ipynb #c3fe0ff5
+# %% ../nbs/18_studies.ipynb #2f558743
 @patch
 def serve(self: Worker):
     "Train batches of trials until none is left."
@@ -1010,7 +1015,7 @@ def serve(self: Worker):
         self.train(tasks)
     self.record()
 
-# %% ../nbs/18_studies.ipynb #89b6fd69
+# %% ../nbs/18_studies.ipynb #c710880b
 @patch
 def check_common(self: Worker):
     "A `StudyError` or a `ConfigError` where nothing fits into memory, or another host has other data."
@@ -1027,7 +1032,7 @@ def check_common(self: Worker):
         raise StudyError(f'the study {self.space.name!r} is of the data set {theirs}, and here there is '
                          f'{dataset.name}: make {theirs} available')
 
-# %% ../nbs/18_studies.ipynb #0e88cc2b
+# %% ../nbs/18_studies.ipynb #fd2d8573
 def first_config(space: Space) -> Config:
     "One that can be trained."
     for options in trial_draws(space):
@@ -1037,7 +1042,7 @@ def first_config(space: Space) -> Config:
             reason = error
     raise reason
 
-# %% ../nbs/18_studies.ipynb #da7379e7
+# %% ../nbs/18_studies.ipynb #07c46fd3
 def from_records(
     found: list, # Records
     search: dict, # Option → distribution as JSON, as `drawn_from` gives it
@@ -1049,7 +1054,7 @@ def from_records(
         study.add_trial(trial_from(r, {name: distributions[name] for name in r['params']}))
     return study
 
-# %% ../nbs/18_studies.ipynb #53ac84b4
+# %% ../nbs/18_studies.ipynb #f93bbaf0
 def trial_from(r: dict, distributions: dict): # r: a record
     state = next(state for state, name in STATES.items() if name == r['state'])
     attributes = dict(record={key: r[key] for key in ('seed', 'seconds', *FACTS) if key in r})
@@ -1058,24 +1063,27 @@ def trial_from(r: dict, distributions: dict): # r: a record
         state=state, value=r['validation_accuracy'], params=r['params'], distributions=distributions,
         intermediate_values=dict(enumerate(r['history'], 1)), user_attrs=attributes)
 
-# %% ../nbs/18_studies.ipynb #229406bf
+# %% ../nbs/18_studies.ipynb #aeb109a2
 def place_on_axis(d, value) -> float: # 0…1; d: Optuna's distribution
     if isinstance(d, CategoricalDistribution): return d.choices.index(value)/max(len(d.choices) - 1, 1)
     low, high, value = (math.log(v) if d.log else v for v in (d.low, d.high, value))
     return (value - low)/(high - low)
 
-# %% ../nbs/18_studies.ipynb #13c32a9c
+# %% ../nbs/18_studies.ipynb #604ad3ad
+#| export
+
+# %% ../nbs/18_studies.ipynb #604ad3zz
 def short(value) -> str: # of an option
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return f'{value:.3g}' if number else str(value)
 
-# %% ../nbs/18_studies.ipynb #a3a8ca25
+# %% ../nbs/18_studies.ipynb #a862ae6d
 def axes_of(study) -> dict: # option → distribution
     "Every option that a finished trial has drawn."
     finished = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     return {name: d for t in finished for name, d in t.distributions.items()}
 
-# %% ../nbs/18_studies.ipynb #f8b3741b
+# %% ../nbs/18_studies.ipynb #09e977a2
 def parallel_coordinates(study, ax=None):
     "One line per trial through what it has drawn, in the colour of its accuracy; pruned ones are grey."
     ax, options = ax or plt.subplots(figsize=(6.4, 2.8))[1], axes_of(study)
@@ -1086,15 +1094,20 @@ def parallel_coordinates(study, ax=None):
         draw_line(ax, t, options, colour)
     for k, d in enumerate(options.values()):
         draw_axis(ax, k, d)
+    name_axes(ax, options)
+    ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
+    return ax
+
+# %% ../nbs/18_studies.ipynb #a1a99e75
+def name_axes(ax, options: dict): # option → distribution
+    "Names below vertical axes."
     names = [f'{name}\n(log)' if getattr(d, 'log', False) else name for name, d in options.items()]
     ax.set_xticks(range(len(options)), names, fontsize=9)
     ax.set(yticks=[], ylim=(-.07, 1.07), xlim=(-.2, len(options) - .6))
     ax.grid(False)
     sns.despine(ax=ax, left=True, bottom=True)
-    ax.figure.colorbar(colour, ax=ax, label='validation accuracy, %', pad=.02)
-    return ax
 
-# %% ../nbs/18_studies.ipynb #32ab0c3b
+# %% ../nbs/18_studies.ipynb #eb19c196
 def draw_line(ax, t, options: dict, colour): # t: Optuna's trial
     "A trial as a line from axis to axis."
     drawn = [(k, name) for k, name in enumerate(options) if name in t.params]
@@ -1104,7 +1117,7 @@ def draw_line(ax, t, options: dict, colour): # t: Optuna's trial
         how = dict(color=colour.to_rgba(100*t.value), lw=1.4, zorder=2)
     ax.plot([k for k, _ in drawn], heights, **how)
 
-# %% ../nbs/18_studies.ipynb #14a5706b
+# %% ../nbs/18_studies.ipynb #86b41c5d
 def draw_axis(ax, k: int, d): # k: which axis; d: Optuna's distribution
     "A vertical axis with its ends, or its choices."
     ax.axvline(k, color='.3', lw=.8, zorder=3)
@@ -1113,7 +1126,7 @@ def draw_axis(ax, k: int, d): # k: which axis; d: Optuna's distribution
         ax.annotate(short(value), (k, place_on_axis(d, value)), (4, 0), textcoords='offset points',
                     fontsize=8, va='center', bbox=box, zorder=4)
 
-# %% ../nbs/18_studies.ipynb #2ad0bee1
+# %% ../nbs/18_studies.ipynb #0188fa44
 def slices(study, axes=None): # axes: as many as options
     "Validation accuracy against each option that was drawn."
     options = axes_of(study)
@@ -1132,7 +1145,7 @@ def slices(study, axes=None): # axes: as many as options
     axes[-1].legend(fontsize=7, loc='upper left', bbox_to_anchor=(1.02, 1))
     return axes
 
-# %% ../nbs/18_studies.ipynb #4ebebb72
+# %% ../nbs/18_studies.ipynb #4f5ebb41
 def draw_slice(ax, name: str, d, trials: list, low: float): # d: Optuna's distribution; low: the lower edge
     "Accuracy against one option."
     label = 'pruned, where it stopped;\nfar below on the lower edge'
@@ -1146,13 +1159,13 @@ def draw_slice(ax, name: str, d, trials: list, low: float): # d: Optuna's distri
     ax.set(xlabel=name + ' (log)'*bool(getattr(d, 'log', False)), xlim=(-.08, 1.08))
     ax.set_xticks([place_on_axis(d, mark) for mark in marks], [short(mark) for mark in marks])
 
-# %% ../nbs/18_studies.ipynb #565a9d88
+# %% ../nbs/18_studies.ipynb #bf509296
 def marks_of(d) -> tuple: # d: Optuna's distribution
     "The values that an axis shows: all choices, or the ends and the middle."
     if isinstance(d, CategoricalDistribution): return d.choices
     return d.low, math.sqrt(d.low*d.high) if d.log else (d.low + d.high)/2, d.high
 
-# %% ../nbs/18_studies.ipynb #4de43191
+# %% ../nbs/18_studies.ipynb #28161f80
 def importances(study, ax=None):
     "How much of what sets good trials apart each option explains (PED-ANOVA, Watanabe and others 2023)."
     if counts(study)['complete'] < 2: raise StudyError('importances need two complete trials at least')
@@ -1165,7 +1178,7 @@ def importances(study, ax=None):
     ax.set(xlabel='importance, share of the whole', ylabel='')
     return ax
 
-# %% ../nbs/18_studies.ipynb #c9ca4cea
+# %% ../nbs/18_studies.ipynb #ba42328e
 def report(study, folder) -> list: # the files
     "Write a study's figures as PNG into a folder."
     found = []
@@ -1180,23 +1193,28 @@ def report(study, folder) -> list: # the files
         found.append(atomic_write(Path(folder)/f'{draw_it.__name__}.png', image.getvalue()))
     return found
 
-# %% ../nbs/18_studies.ipynb #a3c52db8
+# %% ../nbs/18_studies.ipynb #ae3467d5
 @dataclass
-class Options:
-    "tt_sweep: search for hyper-parameters. The same command goes on with a study after an interruption."
-    name: str | None = option(None, 'of the study; by default the one in the file')
+class Changes:
+    "What the command line changes of a space."
+    name: str | None = option(None, 'of the study (by default that in the file)')
     trials: int | None = option(None, 'of the whole study; more than before goes on with it')
     batch: int | None = option(None, 'tickets trained at once, by each worker')
     sampler: str | None = option(None, 'what proposes trials', SAMPLERS)
     pruner: str | None = option(None, 'what stops them early', PRUNERS)
+
+# %% ../nbs/18_studies.ipynb #c38c0139
+@dataclass
+class Options(Changes):
+    "tt_sweep: search for hyper-parameters. After an interruption the same command goes on."
     n_jobs: int = option(1, 'workers on this machine, a process each')
-    storage: str | None = option(None, 'sqlite:///FILE, journal:FILE or a URL; by default study.db in the folder')
-    folder: str | None = option(None, 'for results; by default runs/sweeps/NAME')
+    storage: str | None = option(None, 'sqlite:///FILE, journal:FILE or a URL (by default study.db)')
+    folder: str | None = option(None, 'for results (by default runs/sweeps/NAME)')
     patience: float = option(30., 'seconds to wait where the storage is locked')
     report: bool = option(False, 'list the best trials and draw figures into the folder')
-    record: str | None = option(None, 'JSON-lines file for the summary of a study that is published')
+    record: str | None = option(None, 'JSON-lines file for the summary, to publish it')
 
-# %% ../nbs/18_studies.ipynb #ad53453e
+# %% ../nbs/18_studies.ipynb #c64a87f4
 @dataclass
 class Command:
     "What was asked for: a space, as the options change it, and where its study is."
@@ -1207,7 +1225,7 @@ class Command:
     argv: list
     worker: bool = False   # Started by `run_workers`?
 
-# %% ../nbs/18_studies.ipynb #72627056
+# %% ../nbs/18_studies.ipynb #62000a54
 def read_command(argv: list) -> Command:
     "Read the command line, and the space that it names."
     parser = make_parser(Options, prog='tt_sweep')
@@ -1217,12 +1235,12 @@ def read_command(argv: list) -> Command:
     path, worker = given.pop('space'), given.pop('worker', False)
     options = Options(**given)
     if options.n_jobs < 1: raise StudyError(f'--n_jobs must be 1 or above, not {options.n_jobs}')
-    changes = {key: given[key] for key in ('name', 'trials', 'batch', 'sampler', 'pruner') if key in given}
+    changes = {change.name: given[change.name] for change in options_of(Changes) if change.name in given}
     space = check_space(replace(read_space(path), **changes))
     folder = study_folder(space, options.folder)
     return Command(space, options, folder, study_storage(folder, options.storage), argv, worker)
 
-# %% ../nbs/18_studies.ipynb #b42a68d2
+# %% ../nbs/18_studies.ipynb #276c72c9
 MAIN = 'import sys; from train_ticket.studies import main; sys.exit(main())'
 
 def start_workers(command: Command) -> list: # of `subprocess.Popen`
@@ -1231,7 +1249,7 @@ def start_workers(command: Command) -> list: # of `subprocess.Popen`
     words = [sys.executable, '-c', MAIN, *command.argv, '--worker']
     return [subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) for _ in range(n_jobs)]
 
-# %% ../nbs/18_studies.ipynb #67c6080c
+# %% ../nbs/18_studies.ipynb #ee76bc1b
 def run_workers(command: Command): # Optuna's study
     "A study by several processes; each runs this command as a worker."
     space, where = command.space, command.where
@@ -1250,12 +1268,12 @@ def run_workers(command: Command): # Optuna's study
         raise StudyError(f'{failed} of {len(workers)} workers have ended early; the same command goes on')
     return study
 
-# %% ../nbs/18_studies.ipynb #ba71e213
+# %% ../nbs/18_studies.ipynb #70b956d8
 def processors() -> int: # that this process may use
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return int(os.environ.get('OMP_NUM_THREADS') or allowed)
 
-# %% ../nbs/18_studies.ipynb #ba2d365a
+# %% ../nbs/18_studies.ipynb #bf42ae40
 def watch(workers: list, space: Space, study, where: str):
     "Show a bar until all workers have ended."
     with make_bar(space, study) as bar:
@@ -1268,7 +1286,7 @@ def watch(workers: list, space: Space, study, where: str):
                 pass   # what the storage refuses, the workers will report
         bar.refresh()
 
-# %% ../nbs/18_studies.ipynb #f2a2567c
+# %% ../nbs/18_studies.ipynb #7dd85ce7
 def die_with_parent(): # the pipe ends when the parent does, however it does
     "End this process when its parent ends."
     def wait():
@@ -1277,7 +1295,7 @@ def die_with_parent(): # the pipe ends when the parent does, however it does
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
-# %% ../nbs/18_studies.ipynb #13986c1d
+# %% ../nbs/18_studies.ipynb #6de08f43
 def summary(study, space: Space, argv=()) -> dict: # argv: of the command
     "What is published of a study."
     found, now = records(study), counts(study)
@@ -1292,7 +1310,7 @@ def summary(study, space: Space, argv=()) -> dict: # argv: of the command
         versions=versions() | dict(optuna=optuna.__version__),
         finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
-# %% ../nbs/18_studies.ipynb #c9588d7f
+# %% ../nbs/18_studies.ipynb #0a4dde5f
 def work_of(study, found: list) -> dict: # found: its records
     "Who trained, and for how long."
     times = [datetime.fromisoformat(r[key]) for r in found for key in ('started', 'finished')]
@@ -1300,14 +1318,14 @@ def work_of(study, found: list) -> dict: # found: its records
     return dict(workers=len(workers), wall_seconds=(max(times) - min(times)).total_seconds(),
                 training_seconds=round(sum(r.get('seconds', 0) for r in found), 1))
 
-# %% ../nbs/18_studies.ipynb #e479ebd6
+# %% ../nbs/18_studies.ipynb #4d96c3bb
 def publish(study, space: Space, path, argv=(), **more): # more: facts for the summary
     "Add a study's summary to a file, and write its trials beside it."
     path = Path(path)
     atomic_write(path.with_suffix('')/f'{study.study_name}.jsonl', as_lines(records(study)))
     append_record(path, summary(study, space, argv) | more)
 
-# %% ../nbs/18_studies.ipynb #e4e91544
+# %% ../nbs/18_studies.ipynb #8224452d
 def closing(study, space: Space, folder: Path) -> str:
     "What a study prints at its end."
     now, files = counts(study), sorted(path.name for path in folder.iterdir() if path.suffix != '.claim')
@@ -1319,21 +1337,21 @@ def closing(study, space: Space, folder: Path) -> str:
     rows['files'] = f'{folder}/: {", ".join(files)}'
     return '\n'.join(f'  {key:<8} {value}' for key, value in rows.items())
 
-# %% ../nbs/18_studies.ipynb #2a262f39
+# %% ../nbs/18_studies.ipynb #df62c422
 def describe(t) -> str: # t: Optuna's trial, complete
     number = lambda value: f'{value:.4g}' if isinstance(value, float) else value
     drawn = [f'{name} {number(value)}' for name, value in t.params.items()]
     tested = t.user_attrs['record']['test_accuracy']
     return f'trial {t.number}, validation {t.value:.2%}, test {tested:.2%}: {", ".join(drawn)}'
 
-# %% ../nbs/18_studies.ipynb #f95313e2
+# %% ../nbs/18_studies.ipynb #3660cbf6
 def table(study, count: int = 10) -> str:
     "The best trials, for people."
     found = frame(study).sort_values('validation_accuracy', ascending=False).head(count)
     dropped = [name for name in ('study', 'started', 'finished', 'error', 'losses') if name in found]
     return found.drop(columns=dropped).to_string(index=False, float_format='{:.4g}'.format)
 
-# %% ../nbs/18_studies.ipynb #7ce611b6
+# %% ../nbs/18_studies.ipynb #2aa0e216
 @contextmanager
 def stopping(worker: bool): # worker: let it put away what it has begun, whatever else comes
     "Within this SIGINT and SIGTERM interrupt, but not while the lock is held."
@@ -1349,7 +1367,7 @@ def stopping(worker: bool): # worker: let it put away what it has begun, whateve
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../nbs/18_studies.ipynb #2992ffe0
+# %% ../nbs/18_studies.ipynb #08e40f55
 def carry_out(command: Command) -> int: # exit code
     "Run a study, and print how it ends."
     space, options, folder, where = command.space, command.options, command.folder, command.where
@@ -1362,7 +1380,7 @@ def carry_out(command: Command) -> int: # exit code
     if command.worker: return 0
     with told(where): return end_of(command, study)
 
-# %% ../nbs/18_studies.ipynb #23995771
+# %% ../nbs/18_studies.ipynb #431f0a39
 def end_of(command: Command, study) -> int: # exit code
     "Print how a study ends, and write what is to be written."
     options, complete = command.options, counts(study)['complete']
@@ -1376,7 +1394,7 @@ def end_of(command: Command, study) -> int: # exit code
         publish(study, command.space, options.record, command.argv)
     return 0 if complete else 1
 
-# %% ../nbs/18_studies.ipynb #c6f9ccc1
+# %% ../nbs/18_studies.ipynb #7136422f
 def main(argv=None) -> int: # exit code: 0; 1: no trial is complete; 2: a mistake; 130 or 143: interrupted
     "tt_sweep: search for hyper-parameters."
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -1391,6 +1409,6 @@ def main(argv=None) -> int: # exit code: 0; 1: no trial is complete; 2: a mistak
                 print('\n' + said, file=sys.stderr)
             return 143 if isinstance(stopped, Terminated) else 130
 
-# %% ../nbs/18_studies.ipynb #1b1daab8
+# %% ../nbs/18_studies.ipynb #d4ce9b8c
 if __name__ == '__main__' and '__file__' in globals():
     sys.exit(main())

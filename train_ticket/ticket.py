@@ -315,14 +315,16 @@ def _dense(ticket: Ticket, model: nn.Module = None) -> nn.Module:
         raise TicketError(f'no such network: {ticket.arch} {ticket.arch_args}: {error}') from error
 
 # %% ../nbs/06_ticket.ipynb #9b0eeaaa
+def _network(t: Ticket) -> str: return t.arch if t.arch != 'custom' else 'the network of model= or --model'
+
 def _check_place(ticket: Ticket, model: nn.Module, layer: Layer):
     "A `TicketError` unless the network has a parameter for a layer's weight."
     try:
         place = getattr(*tensor_place(model, layer.name))
     except AttributeError:
-        raise TicketError(f'{ticket.arch} has no layer {layer.name!r}') from None
+        raise TicketError(f'{_network(ticket)} has no layer {layer.name!r}') from None
     if not isinstance(place, nn.Parameter) or tuple(place.shape) != layer.shape:
-        raise TicketError(f'layer {layer.name!r} of {ticket.arch} is not of shape {layer.shape}')
+        raise TicketError(f'layer {layer.name!r} of {_network(ticket)} is not of shape {layer.shape}')
 
 # %% ../nbs/06_ticket.ipynb #3d97f1fa
 def skeleton(
@@ -340,8 +342,7 @@ def skeleton(
     return model
 
 # %% ../nbs/06_ticket.ipynb #68c0788c
-def _inside(layer: Layer, name: str) -> str: # the full name of something in a layer
-    return f'{layer.name}.{name}'.removeprefix('root.')
+def _inside(layer: Layer, name: str) -> str: return f'{layer.name}.{name}'.removeprefix('root.')
 
 # %% ../nbs/06_ticket.ipynb #90be8f60
 def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
@@ -362,7 +363,7 @@ def final_weight(ticket: Ticket, layer: Layer) -> Tensor: # float32 of the layer
     return weight if diagonal is None else diagonal(weight)
 
 # %% ../nbs/06_ticket.ipynb #1e77faf5
-def _misfit(ticket: Ticket, why: str): return TicketError(f'this ticket does not fit {ticket.arch}: {why}')
+def _misfit(ticket, why): return TicketError(f'this ticket does not fit {_network(ticket)}: {why}')
 
 def _fitting(ticket: Ticket, name: str, values: Tensor, place: Tensor) -> Tensor:
     "A value in the shape and the type of its place in the network."

@@ -25,7 +25,7 @@ from torch import nn
 # %% ../nbs/13_train.ipynb #4a959f8e
 from .config import PARTS, Config, RunExists, RunOptions
 from .config import command_line, configure, refuse_taken, settings
-from .core import UserError, append_record, atomic_write
+from .core import UserError, append_record, atomic_write, brief_warnings
 from .core import hardware, make_parser, one_line_error, versions
 from .datasets import DataError, Dataset, load_dataset
 from .gates import GATES
@@ -459,7 +459,8 @@ def main(argv=None) -> int: # 0; 2 for a mistake, 3 for lost ranks, 128 and more
     "tt_train: train a strong lottery ticket."
     given = parsed(argv)
     again = f'--name {given.get("name", RunOptions.name)} --resume'
-    try: return print_summary(fit(configure(**given)))
+    try:
+        with brief_warnings(is_first_rank()): return print_summary(fit(configure(**given)))
     except (UserError, OSError) as error:
         return one_line_error(explained(error, again)) if is_first_rank() else 2
     except KeyboardInterrupt as stopped:
