@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
 from pathlib import Path
-import argparse, json, math, warnings
+import argparse, json, math
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -37,7 +37,7 @@ from torch import nn
 from . import prng
 from .coding import pack, unpack
 from .core import UserError, atomic_write, brief_warnings, build_own
-from .core import one_line_error, pick, read_records
+from .core import one_line_error, pick, read_records, warn
 from .datasets import DataError, Dataset, load_dataset
 from .infer import test_images
 from .masks import fixed_masks, masks_of, tensor_place
@@ -1113,7 +1113,7 @@ def _body(run: RunFolder, dataset, dense: RunFolder, model: nn.Module) -> str:
     except UserError as error:
         if dataset: raise   # it was asked for
         text += absent(f'predictions. {error}')
-        warnings.warn(f'the report is without predictions: {error}')
+        warn(f'the report is without predictions: {error}')
     for heading, figures in sections.items():
         once = dict.fromkeys(map(drawn, figures))   # a reason that holds for several figures
         text += f'<h2>{heading}</h2>' + ''.join(once)

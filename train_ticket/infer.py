@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from . import kernels
 from .coding import pack, unpack
 from .core import UserError, atomic_write, brief_warnings, build_own
-from .core import one_line_error, plain, replace_module
+from .core import one_line_error, plain, replace_module, warn
 from .datasets import DataError, Dataset, load_dataset
 from .loaders import make_loader
 from .masks import places, tensor_place
@@ -384,7 +384,7 @@ def _data_of(ticket: Ticket, path, dataset: str | Dataset = None) -> Dataset:
         raise DataError(f'{path} does not name what it was trained on: give a data set by --dataset')
     data = _fitting_data(ticket, dataset or trained_on)
     if trained_on and data.name != trained_on:
-        warnings.warn(f'the ticket was trained on {trained_on} and is evaluated on {data.name}', stacklevel=3)
+        warn(f'the ticket was trained on {trained_on} and is evaluated on {data.name}')
     return data
 
 # %% ../nbs/15_infer.ipynb #0aa7c943

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-import math, warnings
+import math
 from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
-from .core import UserError, option
+from .core import UserError, option, warn
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
 
@@ -360,7 +360,7 @@ def ticketize(
     model = deepcopy(model)
     make = dict(seed=seed, distribution=distribution)
     _gate_all(model, _common_gate(model, gate), skip, density, make, bias, double_diagonal)
-    if note := inventory(model).note(): warnings.warn(f'ticketize: {note}', stacklevel=2)
+    if note := inventory(model).note(): warn(f'ticketize: {note}')
     return model
 
 # %% ../nbs/03_masks.ipynb #692d0bde

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 # %% ../nbs/17_stack.ipynb #55bd05fe
 from .config import Config, settings
-from .core import cache_folder, keep_large_blocks
+from .core import cache_folder, keep_large_blocks, warn
 from .datasets import Dataset
 from .engine import ConfigError
 from .gates import SigmoidGate, kth_largest
@@ -770,5 +770,5 @@ def halves(part: range, error: Exception) -> list: # of ranges
         raise ConfigError('one ticket of this network does not fit in memory: a smaller width or batch_size '
                           f'would ({error})') from error
     half = len(part)//2
-    warnings.warn(f'{len(part)} tickets do not fit in memory: going on with {half} at once')
+    warn(f'{len(part)} tickets do not fit in memory: going on with {half} at once')
     return [part[:half], part[half:]]
