@@ -7,8 +7,9 @@ from torch import nn
 from conftest import top
 import own_networks as own
 from in_new_process import OPTIONS
-from train_ticket import infer, ticket, train
+from train_ticket import infer, masks, ticket, train
 from train_ticket.core import UserError
+from train_ticket.datasets import load_dataset
 from train_ticket.train import ConfigError, configure, fit
 
 OWN = f'{top}/tests/own_networks.py'
@@ -164,3 +165,48 @@ def test_colour_stays_colour(capsys):
     assert found['test_correct'] > 9
     assert list(found.get('in_shape', (3, 10, 12))) == [3, 10, 12]
     assert infer.evaluate(found['ticket'], model=network)['test_correct'] == found['test_correct']
+
+
+def test_a_run_of_your_own_parts_asks_for_them_to_go_on():
+    "The resumed run must not take MNIST, or a network of the registry, instead."
+    digits = load_dataset('digits')
+    def stop(network, folder, record):
+        if record['epoch'] == 1: raise RuntimeError('stopped')
+    with pytest.raises(RuntimeError, match='stopped'):
+        fit(name='mine', dataset=digits, epochs=2, device='cpu', loader='resident', callbacks=[stop])
+    with pytest.raises(train.ConfigError, match='dataset= .* pass the same to resume it'):
+        fit(name='mine', resume=True)
+    assert fit(name='mine', resume=True, dataset=digits)['dataset'] == 'digits'
+
+
+def test_overwriting_loses_nothing_before_the_first_step():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        def forward(self, x):
+            if self.training: raise RuntimeError('broken in training')
+            return self.body(x)
+    fit(name='kept', **OPTIONS)
+    before = Path('runs/kept/summary.json').read_text()
+    with pytest.raises(Exception, match='broken in training'):
+        fit(name='kept', model=Broken(), overwrite=True, **OPTIONS)
+    assert Path('runs/kept/summary.json').read_text() == before
+    fit(name='kept', overwrite=True, **OPTIONS)
+    assert [path.name for path in Path('runs').iterdir()] == ['kept']
+
+
+def test_overwrite_leaves_other_folders_alone():
+    folder = Path('project/hf')
+    folder.mkdir(parents=True)
+    (folder/'config.json').write_text('{"architectures": ["Bert"]}')
+    (folder/'model.bin').write_text('weights')
+    with pytest.raises(train.ConfigError):
+        fit(name='hf', runs='project', overwrite=True, **OPTIONS)
+    assert (folder/'model.bin').exists()
+
+
+def test_a_gated_network_is_refused_before_training():
+    with pytest.raises(train.ConfigError, match='gated already'):
+        fit(name='gated', model=masks.ticketize(own.conv1d()), **OPTIONS)
+    assert not Path('runs/gated').exists()

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'GATE_OPTIONS', 'OPTIONS', 'KINDS', 'FREE', 'RunOptions', 'check_run', 'Config', 'settings', 'configure',
            'check_names', 'chosen', 'checked', 'kinds', 'converted', 'complete', 'gate_of', 'check_data',
-           'check_binary', 'check_engine_of', 'resumed', 'refuse_others', 'saved_settings', 'RunExists', 'refuse_taken',
-           'command_line']
+           'check_network', 'check_binary', 'check_engine_of', 'resumed', 'refuse_others', 'saved_settings',
+           'RunExists', 'refuse_taken', 'command_line']
 
 # %% ../nbs/13_config.ipynb #f1d44edc
 from dataclasses import dataclass, field, fields, replace
@@ -156,6 +156,7 @@ def complete(config: Config) -> Config:
     config = replace(config, masks=masks, gate=gate_of(masks.gate, config.given),
                      optimizer=config.optimizer.filled(masks.gate), engine=on_this_machine(config.engine))
     check_data(config)
+    check_network(config.network)
     check_binary(config)
     check_engine_of(config)
     return config
@@ -177,6 +178,12 @@ def check_data(config: Config):
     if data.batch_size < 0: raise ConfigError(f'batch_size must be 0 or above, not {data.batch_size}')
     if data.batch_size % parts:
         raise ConfigError(f'batch_size {data.batch_size} does not divide into accumulate {parts} parts')
+
+# %% ../nbs/13_config.ipynb #375e3394
+def check_network(network: NetworkOptions):
+    "A `ConfigError` where options of the registry's networks are given beside a network of your own."
+    if not network.model or network == NetworkOptions(model=network.model): return
+    raise ConfigError('arch, width and norm are of the networks in the registry: leave them out beside model')
 
 # %% ../nbs/13_config.ipynb #a9799ff7
 def check_binary(config: Config):

@@ -28,6 +28,7 @@ def he_scale(
     density: float = .5, # Fraction that the mask is expected to keep
 ) -> float:
     "Standard deviation of frozen weights that keeps a ReLU network's signal (He and others 2015)."
+    if not 0 < density <= 1: raise UserError(f'density must be above 0 and at most 1, not {density}')
     return math.sqrt(2/(max(fan_in, 1)*density))
 
 # %% ../nbs/03_masks.ipynb #79effe7a
@@ -343,6 +344,8 @@ def _gate_all(model, gate, skip, density, make: dict, bias, double_diagonal):
         made.append(mask.to(p.dtype))
         if double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
         _put_on(shared, mask, bias)
+    if before and made and (before[0].seed, before[0].distribution) != (make['seed'], make['distribution']):
+        raise UserError('a ticket has one seed and one distribution: gate the rest with those of the first')
     if made: Masks(gate, before + made)
 
 # %% ../nbs/03_masks.ipynb #35879ac2
@@ -357,6 +360,7 @@ def ticketize(
     double_diagonal: bool = False, # Add `DoubleDiagonal`s; then not pure
 ) -> nn.Module:
     "A copy of a network with a mask on each weight. Warns of what else would train."
+    _gateable(model, skip)   # before the copy, which some that can't be gated don't take
     model = deepcopy(model)
     make = dict(seed=seed, distribution=distribution)
     _gate_all(model, _common_gate(model, gate), skip, density, make, bias, double_diagonal)
@@ -451,28 +455,37 @@ def materialise(model: nn.Module) -> nn.Module: # in evaluation mode, nothing re
         module.register_parameter(tensor, made[id(mask)])
     return model.requires_grad_(False)
 
+# %% ../nbs/03_masks.ipynb #7cdb0f0b
+def _turn(masks: Masks | None, **state):
+    "Change how masks are evaluated. What `cached()` holds was computed otherwise."
+    for name, value in state.items() if masks is not None else ():
+        setattr(masks, name, value)
+    parametrize._cache.clear()
+
 # %% ../nbs/03_masks.ipynb #8272c71c
 @contextmanager
 def soft_masks(model: nn.Module):
     "Within this context the network evaluates with its soft masks."
     masks = Masks.of(model)
-    if masks is not None: masks.soft_eval = True
+    before = masks is not None and masks.soft_eval
+    _turn(masks, soft_eval=True)
     try:
         yield model
     finally:
-        if masks is not None: masks.soft_eval = False
+        _turn(masks, soft_eval=before)
 
 # %% ../nbs/03_masks.ipynb #a37b4e92
 @contextmanager
 def fixed_masks(model: nn.Module):
     "Within this context, in which scores and mode don't change, every masked weight is computed once."
     masks = Masks.of(model)
-    if masks is not None: masks.fixed = masks.now()
+    before = None if masks is None else masks.fixed
+    _turn(masks, fixed=None if masks is None else masks.now())
     try:
         with parametrize.cached():
             yield model
     finally:
-        if masks is not None: masks.fixed = None
+        _turn(masks, fixed=before)
 
 # %% ../nbs/03_masks.ipynb #978dbdb2
 @dataclass(frozen=True)
