@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from conftest import losses, summary
 
-ARGUMENTS = ('--dataset digits --batch_size 64 --seed 5 --epochs 120 --width 0.3 '
+ARGUMENTS = ('--dataset digits --batch_size 64 --seed 5 --epochs 260 --width 0.3 '
              '--rotate 5 --save_every 6').split()
 LOADED = ['train_ticket.train', 'deepspeed', 'torch._dynamo', 'sklearn.datasets', 'nvidia.dali.fn',
           'matplotlib.pyplot']   # before the fork
@@ -49,13 +49,13 @@ def in_folder(folder): # processes that run there
 
 def test_ten_kills(start, tmp_path):
     whole = start(*ARGUMENTS, '--name', 'whole')
-    whole.join(120)
+    whole.join(300)
     assert whole.exitcode == 0, (tmp_path/'said.txt').read_text()
     draw, kills, resumed = random.Random(4), 0, 0
     for _ in range(40):
         begun = (tmp_path/'runs/cut/config.json').exists()
         process = start('--name', 'cut', *(['--resume'] if begun else ARGUMENTS))
-        process.join(draw.uniform(.2, 1.8) if kills < 10 else 120)
+        process.join(draw.uniform(.2, 1.8) if kills < 10 else 300)
         if process.is_alive():
             process.kill()
             process.join(10)
