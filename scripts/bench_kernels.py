@@ -1,7 +1,8 @@
 """Measure generated-weight products against dense ones: python scripts/bench_kernels.py [--device cuda]
 
 Appends one line per size and batch to results/kernels.jsonl. Variants take turns, so that whatever else the
-machine does falls on all of them alike.
+machine does falls on all of them alike. Where there is AVX-512, the AVX2 path is measured too. To see PyTorch
+as it runs without AVX-512, set ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 import argparse, ctypes, itertools, os, platform, statistics, sys, tempfile, time
 
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 from train_ticket.core import append_record, hardware, versions
-from train_ticket.kernels import backends, c_library, compile_c, mask_stride, masked_linear
+from train_ticket.kernels import Generator, _linear_c, backends, c_library, compile_c, mask_stride, masked_linear
 
 # 512-bit instructions of the AVX-512 path for 2048 weights: generator and transposition; shifts (once for
 # up to four inputs); look-ups and additions of an input
@@ -79,6 +80,8 @@ def variants(size, batch, device): # name → a function of no arguments
         made[name] = generated(x, masks, name)
         if device == 'cuda':
             made[name + ' bfloat16'] = generated(x16, masks, name)
+    if 'c' in made and c_library().tt_instructions() > 1:   # what a processor without AVX-512 would run
+        made['c AVX2'] = lambda: _linear_c(x, next(masks), Generator(1, 0), 1)
     return made
 
 
@@ -121,7 +124,7 @@ def measure(size, batch, device, repeats, ghz, memory): # a record, printed
                   ratios_of_best=ratios(times, ours, min),
                   ratios_of_medians=ratios(times, ours, statistics.median),
                   roofline_milliseconds=dict(memory=1e3*from_memory, units=from_units and 1e3*from_units),
-                  fraction_of_roofline={name: bound/min(times[name]) for name in ours})
+                  fraction_of_roofline={name: bound/min(times[name]) for name in ours if name != 'c AVX2'})
     show(record)
     return record
 
