@@ -169,14 +169,18 @@ def make_parser(
     prog: str = None, # The program's name, for the help
     description: str = None, # By default the docstring of the first class
 ) -> Parser: # An option that isn't given is absent from its result
-    "A command line from dataclasses: one flag per option; booleans get a `--no-`, tuples repeat."
+    "A command line from dataclasses: one flag per option, a group per class."
     parser = Parser(prog, description=description or classes[0].__doc__)
-    found = {}
+    found, groups = {}, {}
     for cls in classes:
         for f in options_of(cls):
-            found.setdefault(f.name, []).append((get_type_hints(cls)[f.name], f))
+            found.setdefault(f.name, []).append((cls, f))
     for name, uses in found.items():
-        parser.add_argument(f'--{name}', help=_help([f for _, f in uses]), **_argument(uses[0][0]))
+        cls, option = uses[0]
+        title = getattr(cls, 'options_title', cls.__doc__).rstrip('.')
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        kind = _argument(get_type_hints(cls)[name])
+        group.add_argument(f'--{name}', help=_help([f for _, f in uses]), **kind)
     return parser
 
 # %% ../nbs/00_core.ipynb #fc3ddb09
