@@ -6,7 +6,7 @@
 __all__ = ['PACKAGES', 'FLAGS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'UserError', 'plain', 'error_text', 'one_line_error',
            'warn', 'brief_warnings', 'near', 'pick', 'option', 'options_of', 'check_options', 'Parser', 'number',
            'make_parser', 'atomic_write', 'append_record', 'read_records', 'cache_folder', 'versions', 'hardware',
-           'instructions', 'keep_large_blocks', 'replace_module', 'load_factory', 'build_own']
+           'instructions', 'keep_large_blocks', 'replace_module', 'dtype_of', 'suited', 'load_factory', 'build_own']
 
 # %% ../nbs/00_core.ipynb #54cae0c6
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 import argparse, ctypes, difflib, fcntl, importlib, importlib.util
 import json, math, os, platform, secrets, sys, warnings
 import torch
-from torch import nn
+from torch import nn, Tensor
 
 # %% ../nbs/00_core.ipynb #28cf6702
 class UserError(ValueError):
@@ -312,6 +312,16 @@ def replace_module(
             if child is old:
                 parent._modules[name] = new
     return model
+
+# %% ../nbs/00_core.ipynb #7b439213
+def dtype_of(model: nn.Module) -> torch.dtype:
+    "The type of numbers that a network computes in: that of its first floating-point parameter."
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+# %% ../nbs/00_core.ipynb #67cd77c0
+def suited(images: Tensor, dtype: torch.dtype) -> Tensor:
+    "Images in the type that a network computes in. Whole numbers, such as tokens, stay."
+    return images.to(dtype) if images.is_floating_point() else images
 
 # %% ../nbs/00_core.ipynb #f75270af
 def _module_of(place: str): # import a file's path or a module's name; what can be found from here is found
