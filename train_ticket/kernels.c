@@ -15,6 +15,8 @@ static const path paths[] = {
 #ifdef HAVE_X86
     { "AVX2", signs_avx2, tables_avx2, lookup_avx2, steps_avx2 },
     { "AVX-512", signs_avx512, tables_avx512, lookup_avx512, steps_avx512 },
+#elif defined(HAVE_NEON)
+    { "NEON", signs_neon, tables_neon, lookup_neon, steps_portable },
 #endif
 };
 enum { PATHS = sizeof paths/sizeof *paths };

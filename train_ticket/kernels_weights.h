@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels_avx512.h"
+#include "kernels_neon.h"
 typedef void steps_function(const generator *, int64_t first, int64_t rows, int64_t fan_in, float unit, float *w);
 
 INLINE void steps_any(const generator *g, int64_t first, int64_t count, int64_t fan_in, float unit, float *w) {
