@@ -356,7 +356,7 @@ def compile_c(
     source: str, # C
     compiler: str, flags: tuple, # A command, and its options
     folder: Path, # Where the library goes
-): # Path of the library, or None where the compiler refuses
+): # Its path, or None where the compiler refuses
     "A shared library, compiled unless the folder has it already."
     command = [*shlex.split(compiler), *flags]
     key = hashlib.sha256('\0'.join([source, *command, platform.machine()]).encode()).hexdigest()
