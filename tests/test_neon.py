@@ -23,8 +23,10 @@ top = Path(__file__).resolve().parent
 def program(tmp_path_factory):
     "The test program for Arm."
     for tool in COMPILER, EMULATOR:
-        if not shutil.which(tool): pytest.skip(f'{tool} is not installed')
-    if not kernels_c.works('cpu'): pytest.skip('there is no C compiler for this machine to compare with')
+        if not shutil.which(tool):
+            pytest.skip(f'{tool} is not installed')
+    if not kernels_c.works('cpu'):
+        pytest.skip('there is no C compiler for this machine to compare with')
     path = tmp_path_factory.mktemp('arm')/'kernels'
     flags = [flag for flag in C_FLAGS if flag not in ('-shared', '-fPIC')]
     headers = Path(kernels_c.__file__).parent
@@ -41,8 +43,8 @@ def question(kind, generator, batch=0, fan_in=0, out=0, base=0, planes=(), threa
 
 def answers(program, questions): # names of instruction sets, float32 array of all results
     command = [EMULATOR, '-L', SYSTEM, str(program)]
-    made = subprocess.run(command, input=b''.join(questions), capture_output=True, check=True, timeout=300).stdout
-    names, _, values = made.partition(b'\n\n')
+    made = subprocess.run(command, input=b''.join(questions), capture_output=True, check=True, timeout=300)
+    names, _, values = made.stdout.partition(b'\n\n')
     return names.decode().splitlines(), np.frombuffer(values, np.float32)
 
 

@@ -76,9 +76,10 @@ def linear_by_strips(
     weights, # Function (generator, rows, fan_in, device) → float32 [len(rows), fan_in]
 ): # float32 [batch, out]
     "The product with weights that exist for a strip of rows at a time."
-    y = x.new_empty(len(x), len(mask_bits), dtype=torch.float32)
+    inputs = x.float()
+    y = inputs.new_empty(len(x), len(mask_bits))
     for rows, kept in _kept_strips(weights, mask_bits, generator, x.shape[1]):
-        y[:, rows.start:rows.stop] = x.float() @ kept.T
+        y[:, rows.start:rows.stop] = inputs @ kept.T
     return y
 
 # %% ../nbs/14_kernels.ipynb #d1fea5cf
@@ -131,7 +132,7 @@ def backends(
 
 # %% ../nbs/14_kernels.ipynb #7245a8ba
 def _chosen(backend, device: torch.device): # 'auto', a name or a back end → a back end that works here
-    if backend == 'auto': backend = next(name for name in _in_order(device) if _works(name, device))
+    if backend == 'auto': return _back_end(next(name for name in _in_order(device) if _works(name, device)))
     if isinstance(backend, str) and not (backend in BACKENDS and _works(backend, device)):
         raise UserError(f'backend must be auto, {", ".join(backends(device))} on {device}, not {backend!r}')
     return _back_end(backend)
