@@ -138,9 +138,10 @@ def _chosen(backend, device: torch.device): # 'auto', a name or a back end → a
     return _back_end(backend)
 
 # %% ../nbs/14_kernels.ipynb #b12ab4d3
-def _check(x, mask_bits, fan_in):
-    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise UserError(f'x must be float32, bfloat16 or float16, not {x.dtype}')
+def _check(x, mask_bits, fan_in=None): # fan_in: None for x's last dimension
+    if not x.ndim or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise UserError(f'x must be float32, bfloat16 or float16 [..., fan_in], not {x.dtype} {list(x.shape)}')
+    fan_in = x.shape[-1] if fan_in is None else fan_in
     wanted, found = mask_stride(fan_in), f'{mask_bits.dtype} {list(mask_bits.shape)}'
     if mask_bits.dtype != torch.uint8 or mask_bits.ndim != 2 or mask_bits.shape[1] != wanted:
         raise UserError(f'mask_bits must be uint8 [out, {wanted}] for a fan-in of {fan_in}, not {found}')
@@ -157,7 +158,7 @@ def masked_linear(
 ): # [..., out] of x's dtype; sums are in float32
     "`x @ (mask*weights).T` with generated weights; a `UserError` on bad input."
     generator = Generator(seed, layer, scale, distribution)
-    _check(x, mask_bits, x.shape[-1])
+    _check(x, mask_bits)
     found, shape = _chosen(backend, x.device), (*x.shape[:-1], len(mask_bits))
     if not math.prod(shape) or not x.shape[-1]: return x.new_zeros(shape)
     y = found.linear(x.detach().reshape(-1, x.shape[-1]), mask_bits.contiguous(), generator)
