@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 from train_ticket.core import append_record, hardware, versions
-from train_ticket.kernels import Generator, _linear_c, backends, c_library, compile_c, mask_stride, masked_linear
+from train_ticket.kernels import Generator, backends, compile_c, mask_stride, masked_linear
+from train_ticket.kernels_c import c_library, linear as linear_c
 
 # 512-bit instructions of the AVX-512 path for 2048 weights: generator and transposition; shifts (once for
 # up to four inputs); look-ups and additions of an input
@@ -81,7 +82,7 @@ def variants(size, batch, device): # name → a function of no arguments
         if device == 'cuda':
             made[name + ' bfloat16'] = generated(x16, masks, name)
     if 'c' in made and c_library().tt_instructions() > 1:   # what a processor without AVX-512 would run
-        made['c AVX2'] = lambda: _linear_c(x, next(masks), Generator(1, 0), 1)
+        made['c AVX2'] = lambda: linear_c(x, next(masks), Generator(1, 0), 1)
     return made
 
 

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from . import kernels
+from . import kernels, kernels_c
 from .coding import pack, unpack
 from .core import UserError, atomic_write, brief_warnings, build_own
 from .core import one_line_error, plain, replace_module, warn
@@ -56,7 +56,8 @@ def masked_conv_op(
     *around, groups = _geometry(geometry)
     if groups == 1:
         made_from = seed % 2**64, layer, tuple(kernel), scale, distribution
-        return kernels.masked_conv2d(x, mask_bits, *made_from, *around)
+        named = dict(zip(('stride', 'padding', 'dilation'), around))
+        return kernels.masked_conv2d(x, mask_bits, *made_from, **named)
     fan_in = x.shape[1]//groups*math.prod(kernel)
     weight = masked_weight_op(mask_bits, seed, layer, scale, distribution, fan_in)
     return F.conv2d(x.float(), weight.view(len(mask_bits), -1, *kernel), None, *around, groups).to(x.dtype)
@@ -199,7 +200,7 @@ MODES = 'auto', 'materialise', 'generate'
 def _generating_pays(size: int, batch: int, device) -> bool: # for a matrix of signed weights
     "By results/infer.jsonl."
     if torch.device(device).type == 'cpu':
-        library = kernels.c_library()
+        library = kernels_c.c_library()
         if library is None or library.tt_instructions() < 2: return False
         return size >= (2**20 if batch < 4 else 200_000)
     return 'cuda' in kernels.backends(device) and size >= 2**22 and batch <= 16

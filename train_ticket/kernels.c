@@ -13,6 +13,11 @@ int tt_instructions(void) {   /* 0: portable, 1: AVX2, 2: AVX-512 */
 #endif
     return 0;
 }
+/* NULL where there are no more instruction sets */
+const char *tt_instruction_name(int instructions) {
+    static const char *names[] = { "plain C", "AVX2", "AVX-512" };
+    return instructions >= 0 && instructions < 3 ? names[instructions] : NULL;
+}
 static path path_of(int instructions) {
 #ifdef HAVE_X86
     if (instructions == 2) return (path){ signs_avx512, tables_avx512, lookup_avx512, steps_avx512 };
@@ -37,29 +42,43 @@ static void block_sums(const product *z, path f, workspace *s, int b, int64_t st
         j += inputs;
     }
 }
-static void item(const generator *g, const product *z, path f, const mask_view *m, int64_t first, int64_t last, int64_t begin, int64_t end) {
+static void item(const generator *g, const product *z, path f, const planes *m, int64_t first, int64_t last, int64_t begin, int64_t end) {
     workspace space __attribute__((aligned(64)));
     for (int64_t j = begin; j < end; j++) memset(z->y + j*z->out + first, 0, (last - first)*sizeof *z->y);
     for (int64_t line = 0; line*LINE_COLUMNS < z->fan_in; line++) {
-        for (int64_t h = 0; first + h*LANES < last; h++) f.signs(g, (uint32_t)(first + h*LANES), (uint32_t)line, m, space.plus[h], space.minus[h]);
+        for (int64_t h = 0; first + h*LANES < last; h++) f.signs(g, m, (uint32_t)(first + h*LANES), (uint32_t)line, space.plus[h], space.minus[h]);
         for (int b = 0; b < LINE && line*LINE_COLUMNS + b*BLOCK < z->fan_in; b++)
             block_sums(z, f, &space, b, line*LINE_COLUMNS + b*BLOCK, first, last, begin, end);
     }
     for (int64_t j = begin; j < end; j++) for (int64_t i = first; i < last; i++) z->y[j*z->out + i] *= z->unit;
 }
 
-typedef struct { generator g; product z; path f; mask_view m; int64_t down, chunk, slab; } linear_job;
+typedef struct { generator g; product z; path f; planes m; int64_t down, chunk, slab; } linear_job;
 static void linear_item(const void *data, int64_t i) {
     const linear_job *t = data;
     const int64_t first = i%t->down*t->chunk, begin = i/t->down*t->slab;
     item(&t->g, &t->z, t->f, &t->m, first, MIN(t->m.rows, first + t->chunk), begin, MIN(t->z.batch, begin + t->slab));
 }
-void tt_linear(const float *x, int64_t batch, int64_t fan_in, const uint8_t *mask, int64_t out, uint64_t seed, uint32_t layer,
-               float unit, float *y, int threads, int instructions) {
-    const int64_t share = (out + threads - 1)/threads, chunk = MIN(CHUNK, (share + LANES - 1)/LANES*LANES), slab = 512;
-    const linear_job t = { generator_of(seed, layer, 0, 0), { x, batch, fan_in, out, unit, y }, path_of(instructions), { mask, (fan_in + 31)/32*4, out },
-                           (out + chunk - 1)/chunk, chunk, slab };
-    parallel(linear_item, &t, t.down*((batch + slab - 1)/slab), threads);
+static void linear(generator g, planes m, product z, int threads, int instructions) {
+    const int64_t share = (m.rows + threads - 1)/threads;
+    const int64_t chunk = MIN(CHUNK, (share + LANES - 1)/LANES*LANES), slab = 512;
+    const int64_t down = (m.rows + chunk - 1)/chunk;
+    const linear_job t = { g, z, path_of(instructions), m, down, chunk, slab };
+    parallel(linear_item, &t, down*((z.batch + slab - 1)/slab), threads);
+}
+/* y = unit·x·(mask ⊙ signs)ᵀ, with signs from the generator */
+void tt_linear(const float *x, int64_t batch, int64_t fan_in, const uint8_t *mask, int64_t out,
+               uint64_t seed, uint32_t layer, float unit, float *y, int threads, int instructions) {
+    const planes m = { mask, NULL, (fan_in + 31)/32*4, out };
+    const product z = { x, batch, fan_in, out, unit, y };
+    linear(generator_of(seed, layer, 0, 0), m, z, threads, instructions);
+}
+/* The same with stored signs: a second plane of bits, 1 for plus */
+void tt_linear_packed(const float *x, int64_t batch, int64_t fan_in, const uint8_t *kept,
+                      const uint8_t *sign, int64_t out, float unit, float *y, int threads, int instructions) {
+    const planes m = { kept, sign, (fan_in + 31)/32*4, out };
+    const product z = { x, batch, fan_in, out, unit, y };
+    linear(generator_of(0, 0, 0, 0), m, z, threads, instructions);
 }
 typedef struct { generator g; path f; int64_t count, fan_in; float unit, *w; } weights_job;
 static void weights_item(const void *data, int64_t i) {

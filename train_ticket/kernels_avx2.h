@@ -60,33 +60,39 @@ AVX2 INLINE void transposed_avx2(uint32_t kept[8][LINE*WORDS], int first_word, _
     }
 }
 
-AVX2 INLINE void split_256(__m256i word, __m256i keep, uint32_t *plus, uint32_t *minus) {
-    store_256(plus, _mm256_and_si256(keep, word));
-    store_256(minus, _mm256_andnot_si256(word, keep));
+AVX2 INLINE void split_256(__m256i kept, __m256i sign, uint32_t *plus, uint32_t *minus) {
+    store_256(plus, _mm256_and_si256(kept, sign));
+    store_256(minus, _mm256_andnot_si256(sign, kept));
 }
-AVX2 INLINE void split_block(const state_256 *s, uint32_t kept[LANES][LINE*WORDS], int b,
-                             bits plus, bits minus) {
+AVX2 INLINE void generated_256(const generator *g, const rows *r, uint32_t block, __m256i word[2*WORDS]) {
+    state_256 s;
+    begin_256(r, column_of(g, block), &s);
+    rounds_256(g, &s);
     #pragma GCC unroll 2
-    for (int i = 0; i < LANES; i += 8) {
-        __m256i keep[WORDS];
-        transposed_avx2(kept + i, b, keep);
-        split_256(joined(s->a + i/4), keep[0], plus[b] + i, minus[b] + i);
-        split_256(joined(s->b + i/4), keep[1], plus[b + 1] + i, minus[b + 1] + i);
-        split_256(joined(s->c + i/4), keep[2], plus[b + 2] + i, minus[b + 2] + i);
-        split_256(joined(s->d + i/4), keep[3], plus[b + 3] + i, minus[b + 3] + i);
+    for (int i = 0; i < 2; i++) {
+        word[4*i] = joined(s.a + 2*i);
+        word[4*i + 1] = joined(s.b + 2*i);
+        word[4*i + 2] = joined(s.c + 2*i);
+        word[4*i + 3] = joined(s.d + 2*i);
     }
 }
-
-AVX2 static void signs_avx2(const generator *g, uint32_t first, uint32_t line, const mask_view *m,
+AVX2 static void signs_avx2(const generator *g, const planes *p, uint32_t first, uint32_t line,
                             bits plus, bits minus) {
     const rows r = rows_of(g, first);
-    uint32_t kept[LANES][LINE*WORDS];
-    kept_rows(first, line, m, kept);
+    row_words kept, sign;
+    load_kept(p, first, line, kept);
+    if (p->sign) load_rows(p->sign, p, first, line, sign);
     for (int b = 0; b < LINE*WORDS; b += WORDS) {
-        state_256 s;
-        begin_256(&r, column_of(g, line*LINE + b/WORDS), &s);
-        rounds_256(g, &s);
-        split_block(&s, kept, b, plus, minus);
+        __m256i word[2*WORDS], keep[2*WORDS];
+        if (!p->sign) generated_256(g, &r, line*LINE + b/WORDS, word);
+        #pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            transposed_avx2(kept + 8*i, b, keep + WORDS*i);
+            if (p->sign) transposed_avx2(sign + 8*i, b, word + WORDS*i);
+        }
+        #pragma GCC unroll 8
+        for (int i = 0; i < 2*WORDS; i++)
+            split_256(keep[i], word[i], plus[b + i%4] + i/4*8, minus[b + i%4] + i/4*8);
     }
 }
 

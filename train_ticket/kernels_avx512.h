@@ -45,28 +45,22 @@ AVX512 INLINE void transposed(uint32_t kept[LANES][LINE*WORDS], int first_word, 
     keep[0] = _mm512_unpacklo_epi64(t[0], t[2]); keep[1] = _mm512_unpackhi_epi64(t[0], t[2]);
     keep[2] = _mm512_unpacklo_epi64(t[1], t[3]); keep[3] = _mm512_unpackhi_epi64(t[1], t[3]);
 }
-AVX512 static void signs_avx512(const generator *g, uint32_t first, uint32_t line, const mask_view *m, bits plus, bits minus) {
+AVX512 static void signs_avx512(const generator *g, const planes *p, uint32_t first, uint32_t line,
+                                bits plus, bits minus) {
     const rows r = rows_of(g, first);
     const __m512i row_a = _mm512_loadu_si512(r.a), row_c = _mm512_loadu_si512(r.c);
-    const int64_t count = MIN(LINE*WORDS, m->stride/4 - (int64_t)line*(LINE*WORDS));
-    const __mmask16 valid = (__mmask16)((1u << count) - 1);
-    uint32_t kept[LANES][LINE*WORDS] __attribute__((aligned(64)));
-    for (int i = 0; i < LANES; i++) {
-        const uint8_t *source = m->bytes + (first + i)*m->stride + (int64_t)line*(LINE_COLUMNS/8);
-        if (!m->bytes) _mm512_store_si512(kept[i], _mm512_set1_epi32(-1));
-        else if (first + i >= m->rows) _mm512_store_si512(kept[i], _mm512_setzero_si512());
-        else {
-            _mm512_store_si512(kept[i], _mm512_maskz_loadu_epi32(valid, source));
-            __builtin_prefetch(source + 128, 0, 2);                     /* two lines on in this row */
-            if (line == 0) { __builtin_prefetch(source + 64*m->stride, 0, 2); __builtin_prefetch(source + 64*m->stride + 64, 0, 2); }   /* the first two of a row further down */
-        }
-    }
+    row_words kept __attribute__((aligned(64))), sign __attribute__((aligned(64)));
+    load_kept(p, first, line, kept);
+    if (p->sign) load_rows(p->sign, p, first, line, sign);
     for (int b = 0; b < LINE; b += 2) {
         const column k[2] = { column_of(g, line*LINE + b), column_of(g, line*LINE + b + 1) };
         __m512i word[2*WORDS], keep[2*WORDS];
-        words_avx512(g, row_a, row_c, k, word);
-        transposed(kept, b*WORDS, keep);
-        transposed(kept, (b + 1)*WORDS, keep + WORDS);
+        if (!p->sign) words_avx512(g, row_a, row_c, k, word);
+        #pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            transposed(kept, (b + i)*WORDS, keep + i*WORDS);
+            if (p->sign) transposed(sign, (b + i)*WORDS, word + i*WORDS);
+        }
         #pragma GCC unroll 8
         for (int w = 0; w < 2*WORDS; w++) {
             _mm512_storeu_si512(plus[b*WORDS + w], _mm512_and_si512(keep[w], word[w]));
@@ -74,9 +68,7 @@ AVX512 static void signs_avx512(const generator *g, uint32_t first, uint32_t lin
         }
     }
 }
-#endif
 
-#ifdef HAVE_X86
 AVX512 INLINE __m512i nibble(__m512i v, int n) {   /* nibble n of each lane, at the bottom of it */
     if (n >= 4) v = _mm512_srli_epi32(v, 16);
     return n % 4 ? _mm512_mulhi_epu16(v, _mm512_set1_epi32(1 << (16 - 4*(n % 4)))) : v;
