@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HALVES', 'compile_cuda', 'CudaKernels', 'works', 'weights', 'linear']
 
-# %% ../nbs/14_kernels_cuda.ipynb #6f5e0ffc
+# %% ../nbs/14_kernels_cuda.ipynb #38479f82
 from functools import lru_cache
 from pathlib import Path
 import ctypes, hashlib, shutil, subprocess, tempfile
@@ -14,21 +14,21 @@ import torch
 from .core import atomic_write, cache_folder
 from .kernels import linear_by_strips, source_of
 
-# %% ../nbs/14_kernels_cuda.ipynb #462eeeb2
+# %% ../nbs/14_kernels_cuda.ipynb #5bdf5a6a
 class _Place(ctypes.Structure): # `place` of the CUDA source
     _fields_ = [(name, ctypes.c_uint32) for name in ('k0', 'k1', 'layer', 'stream')]
 
 def _place(generator) -> _Place:
     return _Place(*generator.key, generator.layer, generator.stream)
 
-# %% ../nbs/14_kernels_cuda.ipynb #61d52c23
+# %% ../nbs/14_kernels_cuda.ipynb #74b12492
 def _nvrtc(): # the run-time compiler as a ctypes library, or None
     found = [str(path) for path in Path(torch.__file__).parent.parent.glob('nvidia/*/lib/libnvrtc.so.*')]
     for name in [*found, *(f'libnvrtc.so.{version}' for version in (13, 12)), 'libnvrtc.so']:
         try: return ctypes.CDLL(name)
         except OSError: pass
 
-# %% ../nbs/14_kernels_cuda.ipynb #357912b6
+# %% ../nbs/14_kernels_cuda.ipynb #05ba812b
 def _compile_nvrtc(source: str, architecture: str): # bytes of a cubin, or None
     library, program, size = _nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     if library is None: return None
@@ -40,7 +40,7 @@ def _compile_nvrtc(source: str, architecture: str): # bytes of a cubin, or None
     library.nvrtcGetCUBIN(program, cubin)
     return cubin.raw
 
-# %% ../nbs/14_kernels_cuda.ipynb #9d0e8b1c
+# %% ../nbs/14_kernels_cuda.ipynb #f607f068
 def _compile_nvcc(source: str, architecture: str): # bytes of a cubin, or None
     if not shutil.which('nvcc'): return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,7 +49,7 @@ def _compile_nvcc(source: str, architecture: str): # bytes of a cubin, or None
         if subprocess.run(command, cwd=scratch, capture_output=True).returncode: return None
         return (Path(scratch)/'kernels.cubin').read_bytes()
 
-# %% ../nbs/14_kernels_cuda.ipynb #b0e0528c
+# %% ../nbs/14_kernels_cuda.ipynb #be27591c
 def compile_cuda(
     architecture: str, # 'sm_80', 'sm_90', …
 ): # bytes of a cubin, or None where nothing compiles CUDA
@@ -62,7 +62,7 @@ def compile_cuda(
     if cubin: atomic_write(cached, cubin)
     return cubin
 
-# %% ../nbs/14_kernels_cuda.ipynb #99b1ed31
+# %% ../nbs/14_kernels_cuda.ipynb #fabc5a3b
 class CudaKernels:
     "The compiled kernels on one card, launched on PyTorch's current stream."
     def __init__(self, index: int): # A CUDA device's number
@@ -74,23 +74,29 @@ class CudaKernels:
             torch.empty(1, device='cuda')   # makes the card's context current
             self._call('cuModuleLoadData', ctypes.byref(self.module), cubin)
 
-    def _call(self, name, *arguments):
-        status = getattr(self.driver, name)(*arguments)
-        if status: raise RuntimeError(f'{name} failed with status {status}')
 
-    def _function(self, name):
-        if name not in self.functions:
-            self.functions[name] = ctypes.c_void_p()
-            address = ctypes.byref(self.functions[name])
-            self._call('cuModuleGetFunction', address, self.module, name.encode())
-        return self.functions[name]
 
-# %% ../nbs/14_kernels_cuda.ipynb #662d4dc3
+# %% ../nbs/14_kernels_cuda.ipynb #6eed1ff7
+@patch
+def _call(self: CudaKernels, name, *arguments): # of the driver
+    status = getattr(self.driver, name)(*arguments)
+    if status: raise RuntimeError(f'{name} failed with status {status}')
+
+# %% ../nbs/14_kernels_cuda.ipynb #cae3df95
+@patch
+def _function(self: CudaKernels, name): # a kernel of the module
+    if name not in self.functions:
+        self.functions[name] = ctypes.c_void_p()
+        address = ctypes.byref(self.functions[name])
+        self._call('cuModuleGetFunction', address, self.module, name.encode())
+    return self.functions[name]
+
+# %% ../nbs/14_kernels_cuda.ipynb #0cc123ce
 def _c_value(value): # a ctypes value
     if torch.is_tensor(value): return ctypes.c_void_p(value.data_ptr())
     return ctypes.c_int(value) if isinstance(value, int) else value
 
-# %% ../nbs/14_kernels_cuda.ipynb #9de82bde
+# %% ../nbs/14_kernels_cuda.ipynb #49202f2f
 @patch
 def launch(self: CudaKernels,
     name: str, # Of a kernel
@@ -106,25 +112,26 @@ def launch(self: CudaKernels,
         self._call('cuLaunchKernel', function, *grid, 1, threads, 1, 1, 0, stream,
                    (ctypes.c_void_p*len(values))(*pointers), None)
 
-# %% ../nbs/14_kernels_cuda.ipynb #27b3e90b
+# %% ../nbs/14_kernels_cuda.ipynb #ace9e645
 @lru_cache
 def _loaded(index: int): # CudaKernels, or None where the card is older than sm_80 or nothing compiles
     if torch.cuda.get_device_capability(index) < (8, 0): return None
     try: return CudaKernels(index)
     except (OSError, RuntimeError): return None
 
+# %% ../nbs/14_kernels_cuda.ipynb #cace2de0
 def _kernels(device):
     device = torch.device(device)
     return _loaded(torch.cuda.current_device() if device.index is None else device.index)
 
-# %% ../nbs/14_kernels_cuda.ipynb #4ecae3ed
+# %% ../nbs/14_kernels_cuda.ipynb #cc56e34e
 def works(
     device, # A torch device
 ) -> bool:
     "Whether a device is a card of sm_80 or newer for which the kernels can be compiled."
     return torch.device(device).type == 'cuda' and torch.cuda.is_available() and _kernels(device) is not None
 
-# %% ../nbs/14_kernels_cuda.ipynb #441e5f24
+# %% ../nbs/14_kernels_cuda.ipynb #3d341bfc
 def weights(
     generator, # A `kernels.Generator`
     rows: range, # Which rows of the layer's matrix
@@ -135,16 +142,17 @@ def weights(
     made, blocks = torch.empty(len(rows), fan_in, device=device), -(-fan_in//generator.per_block)
     grid = min(max(1, len(rows)*blocks//128), 2**16), 1
     where = made, ctypes.c_uint64(rows.start), len(rows), fan_in
-    _kernels(device).launch('write_weights', grid, 128, *where, _place(generator), ctypes.c_float(generator.unit))
+    made_from = _place(generator), ctypes.c_float(generator.unit)
+    _kernels(device).launch('write_weights', grid, 128, *where, *made_from)
     return made
 
-# %% ../nbs/14_kernels_cuda.ipynb #9e9c6171
+# %% ../nbs/14_kernels_cuda.ipynb #83dab163
 def _geometry(out: int, fan_in: int) -> tuple: # (entries of a packed input, blocks of sixteen rows, threads)
     blocks = -(-fan_in//128)
     warps = max(1, min(8 if out < 2**14 else 4, -(-blocks//4)))
     return -(-blocks//4)*4*256, -(-out//16), 32*warps
 
-# %% ../nbs/14_kernels_cuda.ipynb #79f7ffdb
+# %% ../nbs/14_kernels_cuda.ipynb #681a6ae8
 def _with_bytes(kernels, x, bits, y, made_from): # one or two inputs
     sizes, x = (*y.shape, x.shape[1]), x.float().contiguous()
     entries, rows, threads = _geometry(*sizes[1:])
@@ -153,9 +161,10 @@ def _with_bytes(kernels, x, bits, y, made_from): # one or two inputs
     kernels.launch('pack_int8', (-(-entries//1024), 1), 256, x, *x.shape, entries, packed, exponents)
     kernels.launch('matvec_int8', (rows, 1), threads, bits, packed, exponents, y, *sizes, *made_from)
 
-# %% ../nbs/14_kernels_cuda.ipynb #6c7d4845
+# %% ../nbs/14_kernels_cuda.ipynb #eae65723
 HALVES = {torch.float32: ('f32', 3), torch.bfloat16: ('bf16', 1), torch.float16: ('f16', 1)}   # name, limbs
 
+# %% ../nbs/14_kernels_cuda.ipynb #04850a87
 def _with_halves(kernels, x, bits, y, made_from): # more inputs
     sizes, x = (*y.shape, x.shape[1]), x.contiguous()
     (name, limbs), sixteens = HALVES[x.dtype], -(-len(x)//16)
@@ -165,7 +174,7 @@ def _with_halves(kernels, x, bits, y, made_from): # more inputs
     kernels.launch('pack_half', grid, 256, x, limbs, *x.shape, entries, packed)
     kernels.launch('small_batch_' + name, (rows, sixteens), threads, bits, packed, y, *sizes, *made_from)
 
-# %% ../nbs/14_kernels_cuda.ipynb #0e8bbdec
+# %% ../nbs/14_kernels_cuda.ipynb #5b393517
 def linear(
     x, # float32, bfloat16 or float16 [batch, fan_in], on a card
     mask_bits, # uint8 [out, mask_stride(fan_in)], contiguous

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TILE', 'works', 'Sizes', 'Place', 'weights', 'linear']
 
-# %% ../nbs/14_kernels_triton.ipynb #9b4faca7
+# %% ../nbs/14_kernels_triton.ipynb #162c3a91
 from functools import lru_cache
 from typing import NamedTuple
 import torch
@@ -14,29 +14,31 @@ except ImportError:   # an optional dependency: the kernels stay plain functions
     from types import SimpleNamespace
     triton, tl = None, SimpleNamespace(constexpr=None)
 
-# %% ../nbs/14_kernels_triton.ipynb #e256319f
+# %% ../nbs/14_kernels_triton.ipynb #fbe6e42d
 def _jit(function):
     return triton.jit(function) if triton else function
 
+# %% ../nbs/14_kernels_triton.ipynb #bca0b300
 def _interpreted() -> bool:
     return type(getattr(tl, 'sum', None)).__name__ == 'InterpretedFunction'
 
-# %% ../nbs/14_kernels_triton.ipynb #c5d41870
+# %% ../nbs/14_kernels_triton.ipynb #d2b42af3
 def works(
     device, # A torch device
 ) -> bool:
     "Whether Triton's kernels run on a device: on a GPU, or on a CPU in the interpreter."
     kind = torch.device(device).type
-    return triton is not None and (_interpreted() if kind == 'cpu' else kind == 'cuda' and torch.cuda.is_available())
+    if triton is None: return False
+    return _interpreted() if kind == 'cpu' else kind == 'cuda' and torch.cuda.is_available()
 
-# %% ../nbs/14_kernels_triton.ipynb #6d308d25
+# %% ../nbs/14_kernels_triton.ipynb #9c3a41f3
 class Sizes(NamedTuple):
     "The shape of a layer's matrix."
     out: int # Rows
     fan_in: int # Columns
     words: int # 32-bit words of a row of the mask
 
-# %% ../nbs/14_kernels_triton.ipynb #a64bae6f
+# %% ../nbs/14_kernels_triton.ipynb #f2ec91bc
 class Place(NamedTuple):
     "The origin of a layer's weights, as `Generator` has it."
     k0: int # Philox's key
@@ -44,15 +46,16 @@ class Place(NamedTuple):
     layer: int
     unit: float # The float32 that steps are multiplied by
 
+# %% ../nbs/14_kernels_triton.ipynb #70dbca5f
 def _place(generator):
     return Place(*generator.key, generator.layer, generator.unit)
 
-# %% ../nbs/14_kernels_triton.ipynb #69730bd8
+# %% ../nbs/14_kernels_triton.ipynb #c30063f9
 @_jit
 def _word(number): # uint32
     return tl.full((), number, tl.uint32)
 
-# %% ../nbs/14_kernels_triton.ipynb #c1d9961e
+# %% ../nbs/14_kernels_triton.ipynb #e7b74b86
 @_jit
 def _words(rows, first, place, STREAM: tl.constexpr, BLOCKS: tl.constexpr): # uint32 [rows, 4·BLOCKS]
     block = (first + tl.arange(0, BLOCKS)).to(tl.uint32)[None, :]
@@ -62,7 +65,7 @@ def _words(rows, first, place, STREAM: tl.constexpr, BLOCKS: tl.constexpr): # ui
     a, b, c, d = tl.philox_impl(*counter, _word(place.k0), _word(place.k1), 10)
     return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (rows.shape[0], 4*BLOCKS))
 
-# %% ../nbs/14_kernels_triton.ipynb #511ab898
+# %% ../nbs/14_kernels_triton.ipynb #2655635c
 @_jit
 def _unfolded(words, EACH: tl.constexpr): # uint32 [rows, n] → int32 [rows, n·EACH], from the lowest bits on
     WIDTH: tl.constexpr = 32//EACH
@@ -70,7 +73,7 @@ def _unfolded(words, EACH: tl.constexpr): # uint32 [rows, n] → int32 [rows, n�
     parts = (words[:, :, None] >> shifts[None, None, :]) & ((1 << WIDTH) - 1)
     return tl.reshape(parts.to(tl.int32), (words.shape[0], words.shape[1]*EACH))
 
-# %% ../nbs/14_kernels_triton.ipynb #2e7470bf
+# %% ../nbs/14_kernels_triton.ipynb #565d5cad
 @_jit
 def _steps(rows, first, place, STREAM: tl.constexpr, COLUMNS: tl.constexpr): # int32 [rows, COLUMNS]
     PER: tl.constexpr = 128 if STREAM == 0 else 16 if STREAM == 1 else 4
@@ -82,7 +85,7 @@ def _steps(rows, first, place, STREAM: tl.constexpr, COLUMNS: tl.constexpr): # i
     else:
         return tl.sum(tl.reshape(_unfolded(words, 4), (rows.shape[0], COLUMNS, 4)), 2) - 510
 
-# %% ../nbs/14_kernels_triton.ipynb #121bce7d
+# %% ../nbs/14_kernels_triton.ipynb #6496a45d
 @_jit
 def _write_weights(made, first_row, size, place, STREAM: tl.constexpr, TILE: tl.constexpr):
     ROWS: tl.constexpr = TILE[0]
@@ -94,9 +97,10 @@ def _write_weights(made, first_row, size, place, STREAM: tl.constexpr, TILE: tl.
     target = made + rows[:, None].to(tl.int64)*size.fan_in + columns[None, :]
     tl.store(target, steps.to(tl.float32)*place.unit, mask=inside)
 
-# %% ../nbs/14_kernels_triton.ipynb #36ed4216
+# %% ../nbs/14_kernels_triton.ipynb #ef970ef0
 TILE = 16, 128   # rows and columns where nothing was tuned
 
+# %% ../nbs/14_kernels_triton.ipynb #66f6dcc3
 def weights(
     generator, # A `kernels.Generator`
     rows: range, # Which rows of the layer's matrix
@@ -110,15 +114,16 @@ def weights(
     _write_weights[grid](made, rows.start, size, _place(generator), STREAM=generator.stream, TILE=TILE)
     return made
 
-# %% ../nbs/14_kernels_triton.ipynb #c3662bca
+# %% ../nbs/14_kernels_triton.ipynb #a41e9866
 @_jit
-def _kept_steps(bits, rows, first, size, place, STREAM: tl.constexpr, COLUMNS: tl.constexpr): # int32 [rows, COLUMNS]
+def _kept_steps(bits, rows, first, size, place, STREAM: tl.constexpr, COLUMNS: tl.constexpr):
+    # int32 [rows, COLUMNS]
     word = first//32 + tl.arange(0, COLUMNS//32)
     inside = (rows < size.out)[:, None] & (word < size.words)[None, :]
     kept = tl.load(bits + rows[:, None].to(tl.int64)*size.words + word[None, :], mask=inside, other=0)
     return _steps(rows, first, place, STREAM, COLUMNS)*_unfolded(kept.to(tl.uint32), 32)
 
-# %% ../nbs/14_kernels_triton.ipynb #61979543
+# %% ../nbs/14_kernels_triton.ipynb #b25887d6
 @_jit
 def _matvec(x, bits, y, size, place, STREAM: tl.constexpr, TILE: tl.constexpr):
     ROWS: tl.constexpr = TILE[0]
@@ -132,58 +137,70 @@ def _matvec(x, bits, y, size, place, STREAM: tl.constexpr, TILE: tl.constexpr):
         total += tl.sum(steps.to(tl.float32)*inputs[None, :], 1)
     tl.store(y + j*size.out + rows, total*place.unit, mask=rows < size.out)
 
-# %% ../nbs/14_kernels_triton.ipynb #aacf21f0
+# %% ../nbs/14_kernels_triton.ipynb #738bf94f
 @_jit
-def _matmul(x, bits, y, batch, size, place, MODE: tl.constexpr, TILE: tl.constexpr): # MODE: stream, exact, inputs
-    INPUTS: tl.constexpr = MODE[2]
+def _product(inputs, steps, EXACT: tl.constexpr): # float32 [inputs, rows]
+    if EXACT: return tl.dot(inputs, tl.trans(steps.to(inputs.dtype)))
+    else: return tl.dot(inputs.to(tl.float32), tl.trans(steps.to(tl.float32)), input_precision='ieee')
+
+# %% ../nbs/14_kernels_triton.ipynb #b14558ef
+@_jit
+def _matmul(x, bits, y, batch, size, place, MODE: tl.constexpr, TILE: tl.constexpr):
+    INPUTS: tl.constexpr = MODE[2]   # MODE: stream, exact, inputs
     ROWS: tl.constexpr = TILE[0]
     COLUMNS: tl.constexpr = TILE[1]
     rows = tl.program_id(0)*ROWS + tl.arange(0, ROWS)
-    j = (tl.program_id(1)*INPUTS + tl.arange(0, INPUTS))[:, None]
+    j = (tl.program_id(1)*INPUTS + tl.arange(0, INPUTS))[:, None].to(tl.int64)
     total = tl.zeros((INPUTS, ROWS), tl.float32)
     for first in range(0, size.fan_in, COLUMNS):
         columns = (first + tl.arange(0, COLUMNS))[None, :]
         inside = (j < batch) & (columns < size.fan_in)
-        inputs = tl.load(x + j.to(tl.int64)*size.fan_in + columns, mask=inside, other=0.)
-        steps = tl.trans(_kept_steps(bits, rows, first, size, place, MODE[0], COLUMNS))
-        if MODE[1]: total += tl.dot(inputs, steps.to(inputs.dtype))
-        else: total += tl.dot(inputs.to(tl.float32), steps.to(tl.float32), input_precision='ieee')
-    target = y + j.to(tl.int64)*size.out + rows[None, :]
-    tl.store(target, total*place.unit, mask=(j < batch) & (rows < size.out)[None, :])
+        inputs = tl.load(x + j*size.fan_in + columns, mask=inside, other=0.)
+        total += _product(inputs, _kept_steps(bits, rows, first, size, place, MODE[0], COLUMNS), MODE[1])
+    inside = (j < batch) & (rows < size.out)[None, :]
+    tl.store(y + j*size.out + rows[None, :], total*place.unit, mask=inside)
 
-# %% ../nbs/14_kernels_triton.ipynb #144e7796
+# %% ../nbs/14_kernels_triton.ipynb #b0712fa1
 def _tiles(rows: tuple, columns: tuple) -> list: # configurations for the autotuner
-    return [triton.Config({'TILE': (r, c)}, num_warps=warps) for r in rows for c in columns for warps in (4, 8)]
+    return [triton.Config({'TILE': (r, c)}, num_warps=w) for r in rows for c in columns for w in (4, 8)]
 
+# %% ../nbs/14_kernels_triton.ipynb #6f03f47a
 @lru_cache
 def _tuned() -> tuple: # the two products
     one, several = _tiles((4, 8, 16, 32), (128, 256, 512)), _tiles((16, 32, 64), (128, 256))
     return triton.autotune(one, ['size', 'STREAM'])(_matvec), triton.autotune(several, ['size', 'MODE'])(_matmul)
 
-# %% ../nbs/14_kernels_triton.ipynb #8aa4d167
+# %% ../nbs/14_kernels_triton.ipynb #93c451dc
 def _exact(x, generator) -> bool: # the steps are exact in x's type, and `tl.dot` takes it
     bfloat16 = x.dtype == torch.bfloat16 and generator.distribution != 'normal' and not _interpreted()
     return bfloat16 or x.dtype == torch.float16
 
+# %% ../nbs/14_kernels_triton.ipynb #00a9a025
 def _words_of(mask_bits): # int32 [out, words], the same memory where that is aligned
     return (mask_bits if mask_bits.storage_offset() % 4 == 0 else mask_bits.clone()).view(torch.int32)
 
-# %% ../nbs/14_kernels_triton.ipynb #f4b1d87d
+# %% ../nbs/14_kernels_triton.ipynb #b96918c2
+def _grid(out: int, inputs: int): # function of the chosen tile → (programs along the rows, along the inputs)
+    return lambda meta: (triton.cdiv(out, meta['TILE'][0]), inputs)
+
+# %% ../nbs/14_kernels_triton.ipynb #a257babe
+def _launch(x, words, y, place, mode): # mode: stream, exact, inputs at a time
+    matvec, matmul = (_matvec, _matmul) if _interpreted() else _tuned()
+    tile = {'TILE': TILE} if _interpreted() else {}
+    batch, size = len(x), Sizes(len(words), x.shape[1], words.shape[1])
+    grid = _grid(size.out, triton.cdiv(batch, mode[2]))
+    if mode[2] == 1: matvec[grid](x, words, y, size, place, STREAM=mode[0], **tile)
+    else: matmul[grid](x, words, y, batch, size, place, MODE=mode, **tile)
+
+# %% ../nbs/14_kernels_triton.ipynb #3e99d5ee
 def linear(
     x, # float32, bfloat16 or float16 [batch, fan_in]
     mask_bits, # uint8 [out, mask_stride(fan_in)], contiguous
     generator, # A `kernels.Generator`
 ) -> torch.Tensor: # float32 [batch, out]
     "The product with weights that are made in the kernel."
-    words, (batch, fan_in), place = _words_of(mask_bits), x.shape, _place(generator)
-    size = Sizes(len(words), fan_in, words.shape[1])
-    y, tile = torch.empty(batch, size.out, device=x.device), {'TILE': TILE} if _interpreted() else {}
-    matvec, matmul = (_matvec, _matmul) if _interpreted() else _tuned()
-    def grid(inputs): return lambda meta: (triton.cdiv(size.out, meta['TILE'][0]), triton.cdiv(batch, inputs))
-    if batch < 4:
-        matvec[grid(1)](x.contiguous(), words, y, size, place, STREAM=generator.stream, **tile)
-        return y
-    inputs = 16 if batch <= 16 else 32
+    y = torch.empty(len(x), len(mask_bits), device=x.device)
+    inputs = 1 if len(x) < 4 else 16 if len(x) <= 16 else 32
     mode = generator.stream, _exact(x, generator), inputs
-    matmul[grid(inputs)](x.contiguous(), words, y, batch, size, place, MODE=mode, **tile)
+    _launch(x.contiguous(), _words_of(mask_bits), y, _place(generator), mode)
     return y
