@@ -32,8 +32,9 @@ def _declared(library): # argument types, so that a 64-bit address is never cut 
     pointer, long, integer, single = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
     seed_and_layer, written = (ctypes.c_uint64, ctypes.c_uint32), (single, pointer, integer, integer)
     library.tt_linear.argtypes = [pointer, long, long, pointer, long, *seed_and_layer, *written]
+    library.tt_linear_packed.argtypes = [pointer, long, long, pointer, pointer, long, *written]
     library.tt_weights.argtypes = [long, long, long, *seed_and_layer, ctypes.c_uint32, *written]
-    library.tt_linear.restype = library.tt_weights.restype = None
+    library.tt_instruction_name.restype = ctypes.c_char_p
     return library
 
 # %% ../nbs/14_kernels_c.ipynb #a64d4f37
@@ -42,11 +43,13 @@ def works(device) -> bool:
     return torch.device(device).type == 'cpu' and c_library() is not None
 
 # %% ../nbs/14_kernels_c.ipynb #ec042f29
-def instruction_sets() -> list: # Of numbers: 0 plain C, 1 AVX2, 2 AVX-512
+def instruction_sets() -> list: # Names; a set's number is its place here
     "The instruction sets that the library can use on this machine, the best one last."
-    return list(range(c_library().tt_instructions() + 1))
+    library = c_library()
+    return [library.tt_instruction_name(number).decode() for number in range(library.tt_instructions() + 1)]
 
-def _or_best(instructions):
+# %% ../nbs/14_kernels_c.ipynb #48e24186
+def _or_best(instructions): # a number, or None for the best
     return c_library().tt_instructions() if instructions is None else instructions
 
 # %% ../nbs/14_kernels_c.ipynb #bb17eb8d
@@ -59,7 +62,7 @@ def weights(
     rows: range, # Which rows of the layer's matrix
     fan_in: int, # Its columns
     device='cpu', # Only the CPU
-    instructions: int = None, # One of `instruction_sets()`; None: the best
+    instructions: int = None, # A place in `instruction_sets()`; None: the best
 ): # float32 [len(rows), fan_in]
     "Some rows of a layer's weights."
     g, made = generator, torch.empty(len(rows), fan_in)
@@ -72,47 +75,55 @@ def linear(
     x, # float [batch, fan_in]
     mask_bits, # uint8 [out, mask_stride(fan_in)], contiguous
     generator: Generator,
-    instructions: int = None, # One of `instruction_sets()`; None: the best
+    instructions: int = None, # A place in `instruction_sets()`; None: the best
 ): # float32 [batch, out]
     "The product with weights that are generated inside it."
     if generator.distribution != 'signed': return linear_by_strips(x, mask_bits, generator, weights)
     g, inputs, y = generator, x.float().contiguous(), torch.empty(len(x), len(mask_bits))
+    threads = _threads(len(x)*mask_bits.numel()*8)
     if y.numel():
-        c_library().tt_linear(inputs.data_ptr(), *x.shape, mask_bits.data_ptr(), len(mask_bits), g.seed, g.layer, g.unit,
-                              y.data_ptr(), _threads(len(x)*mask_bits.numel()*8), _or_best(instructions))
+        c_library().tt_linear(inputs.data_ptr(), *x.shape, mask_bits.data_ptr(), len(mask_bits), g.seed,
+                              g.layer, g.unit, y.data_ptr(), threads, _or_best(instructions))
     return y
 
 # %% ../nbs/14_kernels_c.ipynb #da7ea857
 def packed_bits(
     kept, # float [out, fan_in]: 0 where a weight is dropped, otherwise plus or minus one value
-): # Two uint8 [out, mask_stride(fan_in)]: what is kept; the bit is 1 for plus
-    "The two bit planes of a matrix of signed weights under their mask; a `UserError` for other weights."
-    if kept.ndim != 2 or kept.abs().unique().count_nonzero() > 1:
+): # Two uint8 [out, mask_stride(fan_in)]: what is kept; 1 for plus
+    "The bit planes of a matrix of signed weights under their mask; a `UserError` for other weights."
+    size = kept.abs()
+    if kept.ndim != 2 or not ((size == 0) | (size == size.max())).all():
         raise UserError('packed_bits takes a matrix of signed weights: 0 and plus or minus one value')
     return pack(kept != 0), pack(kept > 0)
 
-# %% ../nbs/14_kernels_c.ipynb #fa902496
-def linear_packed(
-    x, # float [batch, fan_in]
-    kept_bits, sign_bits, # Of `packed_bits`
-    scale: float, # The size of a weight
-    fan_in: int, # Columns of the matrix
-    instructions: int = None, # One of `instruction_sets()`; None: the best
-): # float32 [batch, out]
-    "The product with weights of two bits each; a `UserError` where the planes don't fit the input."
-    wanted = [torch.Size([len(kept_bits), mask_stride(fan_in)])]*2
-    if x.shape[1] != fan_in or [kept_bits.shape, sign_bits.shape] != wanted:
-        raise UserError(f'x {list(x.shape)}, kept_bits {list(kept_bits.shape)} and sign_bits {list(sign_bits.shape)} '
-                        f'do not fit a fan-in of {fan_in}')
-    if not works(x.device): return linear_by_strips(x, kept_bits, (sign_bits, scale), _signs)
-    inputs, kept, sign = x.float().contiguous(), kept_bits.contiguous(), sign_bits.contiguous()
-    y = torch.empty(len(x), len(kept))
-    if y.numel():
-        c_library().tt_linear_packed(inputs.data_ptr(), *x.shape, kept.data_ptr(), sign.data_ptr(), len(kept), scale,
-                                     y.data_ptr(), _threads(len(x)*kept.numel()*8), _or_best(instructions))
-    return y
+# %% ../nbs/14_kernels_c.ipynb #ca4ab6fe
+def _check_planes(x, kept_bits, sign_bits, fan_in):
+    if x.shape[1] != fan_in: raise UserError(f'x {list(x.shape)} does not end in fan_in = {fan_in}')
+    wanted = torch.uint8, (len(kept_bits), mask_stride(fan_in))
+    for bits in kept_bits, sign_bits:
+        if (bits.dtype, tuple(bits.shape)) != wanted:
+            raise UserError(f'kept_bits and sign_bits must be {wanted}, not {bits.dtype} {list(bits.shape)}')
 
 # %% ../nbs/14_kernels_c.ipynb #05ea077f
 def _signs(made_from, rows, fan_in, device): # float32 [len(rows), fan_in]: plus or minus the scale
     sign_bits, scale = made_from
     return (unpack(sign_bits[rows.start:rows.stop], (len(rows), fan_in)).float()*2 - 1)*scale
+
+# %% ../nbs/14_kernels_c.ipynb #cbfa1142
+def linear_packed(
+    x, # float [batch, fan_in]
+    kept_bits, sign_bits, # Of `packed_bits`
+    scale: float, # The size of a weight
+    fan_in: int, # Columns of the matrix
+    instructions: int = None,
+): # float32 [batch, out]
+    "The product with stored signs; a `UserError` where they don't fit."
+    _check_planes(x, kept_bits, sign_bits, fan_in)
+    if not works(x.device): return linear_by_strips(x, kept_bits, (sign_bits, scale), _signs)
+    planes = kept_bits.contiguous(), sign_bits.contiguous()
+    inputs, y = x.float().contiguous(), torch.empty(len(x), len(kept_bits))
+    threads, addresses = _threads(len(x)*kept_bits.numel()*8), [plane.data_ptr() for plane in planes]
+    if y.numel():
+        c_library().tt_linear_packed(inputs.data_ptr(), *x.shape, *addresses, len(y.T), scale,
+                                     y.data_ptr(), threads, _or_best(instructions))
+    return y
