@@ -168,7 +168,8 @@ def _tiles(rows: tuple, columns: tuple) -> list: # configurations for the autotu
 @lru_cache
 def _tuned() -> tuple: # the two products
     one, several = _tiles((4, 8, 16, 32), (128, 256, 512)), _tiles((16, 32, 64), (128, 256))
-    return triton.autotune(one, ['size', 'STREAM'])(_matvec), triton.autotune(several, ['size', 'MODE'])(_matmul)
+    matmul = triton.autotune(several, ['size', 'MODE'])(_matmul)
+    return triton.autotune(one, ['size', 'STREAM'])(_matvec), matmul
 
 # %% ../nbs/14_kernels_triton.ipynb #93c451dc
 def _exact(x, generator) -> bool: # the steps are exact in x's type, and `tl.dot` takes it
