@@ -116,8 +116,7 @@ def _code() -> str: # which kernels
 
 def machine(device='cpu') -> str:
     "The name under which timings of a device are kept."
-    library = kernels_c.c_library() if torch.device(device).type == 'cpu' else None
-    instructions = f', instruction set {library.tt_instructions()}' if library else ''
+    instructions = f', {kernels_c.instruction_sets()[-1]}' if kernels_c.works(device) else ''
     return f'{hardware(device)}{instructions}, torch {torch.__version__}, kernels {_code()}'
 
 # %% ../nbs/15_infer.ipynb #4b68c4ab
