@@ -76,9 +76,10 @@ def linear_by_strips(
     weights, # Function (generator, rows, fan_in, device) → float32 [len(rows), fan_in]
 ): # float32 [batch, out]
     "The product with weights that exist for a strip of rows at a time."
-    y = x.new_empty(len(x), len(mask_bits), dtype=torch.float32)
+    inputs = x.float()
+    y = inputs.new_empty(len(x), len(mask_bits))
     for rows, kept in _kept_strips(weights, mask_bits, generator, x.shape[1]):
-        y[:, rows.start:rows.stop] = x.float() @ kept.T
+        y[:, rows.start:rows.stop] = inputs @ kept.T
     return y
 
 # %% ../nbs/14_kernels.ipynb #d1fea5cf
@@ -131,15 +132,16 @@ def backends(
 
 # %% ../nbs/14_kernels.ipynb #7245a8ba
 def _chosen(backend, device: torch.device): # 'auto', a name or a back end → a back end that works here
-    if backend == 'auto': backend = next(name for name in _in_order(device) if _works(name, device))
+    if backend == 'auto': return _back_end(next(name for name in _in_order(device) if _works(name, device)))
     if isinstance(backend, str) and not (backend in BACKENDS and _works(backend, device)):
         raise UserError(f'backend must be auto, {", ".join(backends(device))} on {device}, not {backend!r}')
     return _back_end(backend)
 
 # %% ../nbs/14_kernels.ipynb #b12ab4d3
-def _check(x, mask_bits, fan_in):
-    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise UserError(f'x must be float32, bfloat16 or float16, not {x.dtype}')
+def _check(x, mask_bits, fan_in=None): # fan_in: None for x's last dimension
+    if not x.ndim or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise UserError(f'x must be float32, bfloat16 or float16 [..., fan_in], not {x.dtype} {list(x.shape)}')
+    fan_in = x.shape[-1] if fan_in is None else fan_in
     wanted, found = mask_stride(fan_in), f'{mask_bits.dtype} {list(mask_bits.shape)}'
     if mask_bits.dtype != torch.uint8 or mask_bits.ndim != 2 or mask_bits.shape[1] != wanted:
         raise UserError(f'mask_bits must be uint8 [out, {wanted}] for a fan-in of {fan_in}, not {found}')
@@ -156,7 +158,7 @@ def masked_linear(
 ): # [..., out] of x's dtype; sums are in float32
     "`x @ (mask*weights).T` with generated weights; a `UserError` on bad input."
     generator = Generator(seed, layer, scale, distribution)
-    _check(x, mask_bits, x.shape[-1])
+    _check(x, mask_bits)
     found, shape = _chosen(backend, x.device), (*x.shape[:-1], len(mask_bits))
     if not math.prod(shape) or not x.shape[-1]: return x.new_zeros(shape)
     y = found.linear(x.detach().reshape(-1, x.shape[-1]), mask_bits.contiguous(), generator)
@@ -356,7 +358,7 @@ def compile_c(
     source: str, # C
     compiler: str, flags: tuple, # A command, and its options
     folder: Path, # Where the library goes
-): # Path of the library, or None where the compiler refuses
+): # Its path, or None where the compiler refuses
     "A shared library, compiled unless the folder has it already."
     command = [*shlex.split(compiler), *flags]
     key = hashlib.sha256('\0'.join([source, *command, platform.machine()]).encode()).hexdigest()

@@ -6,6 +6,7 @@
 __all__ = ['c_library', 'works', 'instruction_sets', 'weights', 'linear', 'packed_bits', 'linear_packed']
 
 # %% ../nbs/14_kernels_c.ipynb #eec8132b
+from contextlib import suppress
 from functools import lru_cache
 import ctypes, os, shutil
 import torch
@@ -23,9 +24,9 @@ def _compilers() -> list: # commands
 def c_library(): # A ctypes library, or None where there is no compiler
     "The CPU kernels, compiled at first use by `CC`, cc, gcc or clang."
     for compiler in _compilers():
-        try: path = compile_c(source_of('kernels.c'), compiler, C_FLAGS, cache_folder())
-        except OSError: path = None   # no such compiler, or a cache that can't be written
-        if path: return _declared(ctypes.CDLL(str(path)))
+        with suppress(OSError):   # no such compiler, or a cache that can't be written
+            path = compile_c(source_of('kernels.c'), compiler, C_FLAGS, cache_folder())
+            if path: return _declared(ctypes.CDLL(str(path)))
 
 # %% ../nbs/14_kernels_c.ipynb #52cf9b0e
 def _declared(library): # argument types, so that a 64-bit address is never cut to an int

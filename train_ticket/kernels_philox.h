@@ -4,13 +4,16 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #define HAVE_X86 1
+#elif defined(__aarch64__) && defined(__ARM_NEON) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#include <arm_neon.h>
+#define HAVE_NEON 1
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 enum { LANES = 16,            /* rows that are worked on together */
        BLOCK = 128,           /* columns of a Philox block of signs */
        WORDS = 4, LINE = 4,   /* words of a block; blocks whose mask bits fill a cache line */
-       LINE_COLUMNS = LINE*BLOCK, QUADS = BLOCK/4, CHUNK = 256 /* rows of a work item */ };
+       LINE_COLUMNS = LINE*BLOCK, LINE_BYTES = LINE_COLUMNS/8, QUADS = BLOCK/4, CHUNK = 256 /* rows of a work item */ };
 static const uint32_t M0 = 0xD2511F53u, M1 = 0xCD9E8D57u, W0 = 0x9E3779B9u, W1 = 0xBB67AE85u;
 
 typedef struct { uint32_t k0[10], k1[10], layer, stream, base; } generator;  /* round keys; base: number of the first row */

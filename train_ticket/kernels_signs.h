@@ -1,60 +1,50 @@
 /* Which weights are kept with a plus and which with a minus, for sixteen rows and 512 columns at a time */
 #pragma once
 #include "kernels_philox.h"
-typedef uint32_t bits[LINE*WORDS][LANES];            /* 512 columns of sixteen rows: bits[word][row] */
-typedef uint32_t row_words[LANES][LINE*WORDS];       /* the same, as memory holds it: row_words[row][word] */
+typedef uint32_t bits[LINE*WORDS][LANES];        /* 512 columns of sixteen rows: bits[word][row] */
+typedef uint8_t row_bytes[LANES][LINE_BYTES];    /* the same as memory holds it, row by row */
 
 /* Bit planes, packed by rows. kept == NULL: all weights are kept. sign == NULL: the generator makes the signs */
 typedef struct { const uint8_t *kept, *sign; int64_t stride, rows; } planes;
-typedef void signs_function(const generator *, const planes *, uint32_t first, uint32_t line,
+typedef struct { const uint8_t *at; int64_t stride; } line_view;   /* sixteen rows of one line */
+typedef void signs_function(const generator *, const rows *, const planes *, int64_t first, int64_t line,
                             bits plus, bits minus);
 
-/* No hardware prefetcher follows hundreds of rows, so a row asks for its own line that comes two later,
-   and at its first line for the first two of a row further down */
-INLINE void prefetch_row(const uint8_t *source, uint32_t line, int64_t stride) {
-    __builtin_prefetch(source + 128, 0, 2);
-    if (line) return;
-    __builtin_prefetch(source + 64*stride, 0, 2);
-    __builtin_prefetch(source + 64*stride + 64, 0, 2);
+/* A line of sixteen rows: in the plane itself, or, at its edges, a copy with zeros beside and below */
+INLINE line_view view_of(const uint8_t *plane, const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    const int64_t offset = line*LINE_BYTES, count = MIN(LINE_BYTES, p->stride - offset);
+    const uint8_t *source = plane + first*p->stride + offset;
+    if (count == LINE_BYTES && first + LANES <= p->rows) return (line_view){ source, p->stride };
+    memset(copy, 0, sizeof(row_bytes));
+    for (int64_t i = 0; i < MIN(LANES, p->rows - first); i++) memcpy(copy[i], source + i*p->stride, count);
+    return (line_view){ copy[0], LINE_BYTES };
+}
+INLINE line_view view_kept(const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    if (p->kept) return view_of(p->kept, p, first, line, copy);
+    memset(copy, 255, sizeof(row_bytes));
+    return (line_view){ copy[0], LINE_BYTES };
+}
+INLINE line_view view_sign(const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    return p->sign ? view_of(p->sign, p, first, line, copy) : (line_view){ NULL, 0 };
 }
 
-/* One plane's words. Rows below the last and columns right of the last are zeros */
-INLINE void load_rows(const uint8_t *plane, const planes *p, uint32_t first, uint32_t line, row_words to) {
-    const int64_t offset = (int64_t)line*(LINE_COLUMNS/8), count = MIN(LINE_COLUMNS/8, p->stride - offset);
-    for (int i = 0; i < LANES; i++) {
-        const uint8_t *source = plane + (first + i)*p->stride + offset;
-        if (first + i >= p->rows) memset(to[i], 0, sizeof to[i]);
-        else if (count == LINE_COLUMNS/8) {   /* a size that the compiler knows: no call */
-            memcpy(to[i], source, LINE_COLUMNS/8);
-            prefetch_row(source, line, p->stride);
-        } else {
-            memset(to[i], 0, sizeof to[i]);
-            memcpy(to[i], source, count);
-        }
-    }
+INLINE uint32_t word_of(const line_view *v, int row, int word) {
+    uint32_t bits;
+    memcpy(&bits, v->at + row*v->stride + 4*word, sizeof bits);
+    return bits;
 }
-INLINE void load_kept(const planes *p, uint32_t first, uint32_t line, row_words to) {
-    if (p->kept) load_rows(p->kept, p, first, line, to);
-    else memset(to, 255, sizeof(row_words));
-}
-
-INLINE void split(uint32_t kept, uint32_t sign, uint32_t *plus, uint32_t *minus) {
-    *plus = kept & sign;
-    *minus = kept & ~sign;
-}
-static void signs_portable(const generator *g, const planes *p, uint32_t first, uint32_t line,
+static void signs_portable(const generator *g, const rows *r, const planes *p, int64_t first, int64_t line,
                            bits plus, bits minus) {
-    const rows r = rows_of(g, first);
-    row_words kept, sign;
-    load_kept(p, first, line, kept);
-    if (p->sign) load_rows(p->sign, p, first, line, sign);
-    for (int b = 0; b < LINE; b++) {
-        uint32_t word[WORDS][LANES];
-        if (!p->sign) words_of(g, &r, column_of(g, line*LINE + b), word);
-        for (int k = 0; k < WORDS; k++)
-            for (int i = 0; i < LANES; i++) {
-                const int w = b*WORDS + k;
-                split(kept[i][w], p->sign ? sign[i][w] : word[k][i], &plus[w][i], &minus[w][i]);
-            }
+    row_bytes copies[2];
+    const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
+    for (int w = 0; w < LINE*WORDS; w++) {
+        uint32_t made[WORDS][LANES];
+        if (!sign.at && w % WORDS == 0) words_of(g, r, column_of(g, line*LINE + w/WORDS), made);
+        for (int i = 0; i < LANES; i++) {
+            const uint32_t keep = word_of(&kept, i, w);
+            const uint32_t positive = sign.at ? word_of(&sign, i, w) : made[w % WORDS][i];
+            plus[w][i] = keep & positive;
+            minus[w][i] = keep & ~positive;
+        }
     }
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels_avx512.h"
+#include "kernels_neon.h"
 typedef void steps_function(const generator *, int64_t first, int64_t rows, int64_t fan_in, float unit, float *w);
 
 INLINE void steps_any(const generator *g, int64_t first, int64_t count, int64_t fan_in, float unit, float *w) {
@@ -28,10 +29,11 @@ AVX512 static void steps_avx512(const generator *g, int64_t first, int64_t count
 
 static void signed_rows(const generator *g, signs_function *signs, int64_t first, int64_t count, int64_t fan_in, float unit, float *w) {
     const planes all = { NULL, NULL, INT32_MAX, count };
+    const rows r = rows_of(g, (uint32_t)first);
     bits plus, minus;
     for (int64_t line = 0; line*LINE_COLUMNS < fan_in; line++) {
         const int64_t columns = MIN(LINE_COLUMNS, fan_in - line*LINE_COLUMNS);
-        signs(g, &all, (uint32_t)first, (uint32_t)line, plus, minus);
+        signs(g, &r, &all, first, line, plus, minus);
         for (int64_t i = 0; i < MIN(LANES, count - first); i++) for (int64_t c = 0; c < columns; c++)
             w[(first + i)*fan_in + line*LINE_COLUMNS + c] = plus[c/32][i] >> c%32 & 1 ? unit : -unit;
     }
