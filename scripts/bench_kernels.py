@@ -80,7 +80,7 @@ class Plan(ctypes.Structure): # ggml_cplan
 
 
 def quantized(dense): # `nn.Linear` in int8
-    layer = torch.nn.Linear(*dense.shape[::-1], bias=False)
+    layer = torch.nn.Linear(*dense.shape[::-1], bias=False, device='meta')
     layer.weight = torch.nn.Parameter(dense, requires_grad=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # PyTorch's own version of this is deprecated in favour of torchao's

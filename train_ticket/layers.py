@@ -183,6 +183,9 @@ class PackedLinear(GeneratedLinear):
     def product(self, x):
         return torch.ops.train_ticket.packed_linear(x, self.mask_bits, self.sign_bits, self.unit)
 
+# %% ../nbs/14_layers.ipynb #9fae965a
+warnings.filterwarnings('ignore', 'Sparse CSR tensor support')
+
 # %% ../nbs/14_layers.ipynb #ec00e25b
 @torch.library.custom_op('train_ticket::sparse_linear', mutates_args=())
 def sparse_op(x: Tensor, starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
@@ -199,9 +202,7 @@ def _(x, starts, columns, values):
 
 # %% ../nbs/14_layers.ipynb #2737efe6
 def _sparse_rows(weight: Tensor) -> tuple: # (starts, columns, values)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # PyTorch calls its sparse rows a beta
-        rows = weight.to_sparse_csr()
+    rows = weight.to_sparse_csr()
     return rows.crow_indices().int(), rows.col_indices().int(), rows.values().clone() # compilers take no view
 
 # %% ../nbs/14_layers.ipynb #51ade86d
