@@ -57,11 +57,12 @@ def candidates(problem: Problem) -> list: # Of names
     return ['dense'] + ['sparse']*sparse + ['packed']*packed + ['generate']
 
 # %% ../nbs/15_infer.ipynb #abd07d59
-WEIGHTS, WORK, INPUTS = 2**23, 2**26, 64   # of a trial at most; work: per thread
+WEIGHTS, WORK, INPUTS = 2**22, 2**25, 32   # of a trial at most; work: per thread
 
 def _rows(problem: Problem) -> int: # of a trial
     (out, fan_in), inputs = problem.shape, min(problem.batch, INPUTS)
-    return max(1, min(out, WEIGHTS//fan_in, WORK*torch.get_num_threads()//(fan_in*inputs)))
+    by_work = max(256, WORK*torch.get_num_threads()//(fan_in*inputs))
+    return max(1, min(out, WEIGHTS//fan_in, by_work))
 
 # %% ../nbs/15_infer.ipynb #033193ab
 def _sparse_operands(rows: int, fan_in: int, density: float, like: dict) -> tuple: # random columns
@@ -93,19 +94,19 @@ def _seconds(how: str, call, device) -> float: # of one call
     return perf_counter() - start
 
 # %% ../nbs/15_infer.ipynb #fdaf9f3c
-TURNS, BUDGET = 2, .02   # at least so many, and more while so many seconds haven't passed
+TURNS, BUDGET = 3, .03   # at least so many, and more while so many seconds haven't passed
 
 @torch.no_grad()
 def measure(
     problem: Problem,
     seconds=_seconds, # Function (how, call, device) → seconds of one call
 ) -> dict: # Name of a candidate → milliseconds
-    "Time every candidate on some rows of the problem; what it finds is scaled to all rows."
+    "Time every candidate on some rows and inputs of the problem; what it finds is scaled to all of them."
     calls = {how: _trial(problem, how) for how in candidates(problem)}
     turns, end = [], perf_counter() + BUDGET
     while len(turns) <= TURNS or perf_counter() < end and len(turns) < 50:
         turns.append({how: seconds(how, call, problem.device) for how, call in calls.items()})
-    scale = 1e3*problem.shape[0]/_rows(problem)
+    scale = 1e3*problem.shape[0]/_rows(problem)*max(1, problem.batch/INPUTS)
     return {how: scale*min(turn[how] for turn in turns[1:]) for how in calls}
 
 # %% ../nbs/15_infer.ipynb #770a9b4a
