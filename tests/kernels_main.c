@@ -14,7 +14,7 @@ typedef struct {
 } question;
 
 static void *take(int64_t size) {
-    void *to = malloc(size + 1);
+    void *to = malloc(size);
     if (fread(to, 1, size, stdin) != (size_t)size) exit(1);
     return to;
 }
@@ -35,13 +35,17 @@ int main(void) {
     while (fread(&q, sizeof q, 1, stdin)) {
         const int64_t plane = q.kind == WEIGHTS ? 0 : q.out*((q.fan_in + 31)/32*4);
         const int64_t count = q.out*(q.kind == WEIGHTS ? q.fan_in : q.batch);
-        const float *x = take(q.kind == WEIGHTS ? 0 : q.batch*q.fan_in*sizeof *x);
-        const uint8_t *kept = take(plane), *sign = take(q.kind == PACKED ? plane : 0);
-        float *y = malloc(count*sizeof *y + 1);
+        float *x = take(q.kind == WEIGHTS ? 0 : q.batch*q.fan_in*sizeof *x);
+        uint8_t *kept = take(plane), *sign = take(q.kind == PACKED ? plane : 0);
+        float *y = malloc(count*sizeof *y);
         for (int set = 0; set <= tt_instructions(); set++) {
             answer(&q, x, kept, sign, y, set);
             fwrite(y, sizeof *y, count, stdout);
         }
+        free(x);
+        free(kept);
+        free(sign);
+        free(y);
     }
     return 0;
 }

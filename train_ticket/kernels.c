@@ -8,15 +8,14 @@ typedef struct {
     signs_function *signs;
     tables_function *tables;
     lookup_function *lookup;
-    steps_function *steps;
 } path;
 static const path paths[] = {
-    { "plain C", signs_portable, tables_portable, lookup_portable, steps_portable },
+    { "plain C", signs_portable, tables_portable, lookup_portable },
 #ifdef HAVE_X86
-    { "AVX2", signs_avx2, tables_avx2, lookup_avx2, steps_avx2 },
-    { "AVX-512", signs_avx512, tables_avx512, lookup_avx512, steps_avx512 },
+    { "AVX2", signs_avx2, tables_avx2, lookup_avx2 },
+    { "AVX-512", signs_avx512, tables_avx512, lookup_avx512 },
 #elif defined(HAVE_NEON)
-    { "NEON", signs_neon, tables_neon, lookup_neon, steps_portable },
+    { "NEON", signs_neon, tables_neon, lookup_neon },
 #endif
 };
 enum { PATHS = sizeof paths/sizeof *paths };
@@ -76,8 +75,8 @@ static void prefetch(const planes *p, int64_t line, range rows) {
         if (p->sign) __builtin_prefetch(p->sign + i*p->stride + offset, 0, 2);
     }
 }
-/* y[inputs, rows] += block b of this line, by four inputs while there are four, then by one. On the way the four
-   blocks ask for the next line's bits, a quarter each, so that memory is never waited for and never idle */
+/* y[inputs, rows] += block b of this line, by four inputs while there are four, then by one. On the way the
+   four blocks ask for the next line's bits, a quarter each, so that memory is neither waited for nor idle */
 static void block_sums(const product *z, workspace *s, int64_t line, int b, range rows, range inputs) {
     const int64_t start = line*LINE_COLUMNS + b*BLOCK, groups = (rows.end - rows.begin + LANES - 1)/LANES;
     for (int64_t j = inputs.begin, count; j < inputs.end; j += count) {
@@ -87,8 +86,9 @@ static void block_sums(const product *z, workspace *s, int64_t line, int b, rang
             const int64_t row = rows.begin + h*LANES, quarter = LANES/count, ahead = row + b*quarter;
             if (j == inputs.begin)
                 prefetch(&z->bits, line + 1, (range){ ahead, MIN(rows.end, ahead + quarter) });
-            z->path->lookup(s->plus + h, s->minus + h, b, (int)MIN(4/count, groups - h), (int)count, s->tables,
-                            (target){ z->y + j*z->bits.rows + row, z->bits.rows, rows.end - row });
+            const target to = { z->y + j*z->bits.rows + row, z->bits.rows, rows.end - row };
+            const int together = (int)MIN(4/count, groups - h);
+            z->path->lookup(s->plus + h, s->minus + h, b, together, (int)count, s->tables, to);
         }
     }
 }
@@ -119,34 +119,33 @@ static void run(product z, int threads, int instructions) {
     z.chunks = (z.bits.rows + z.chunk - 1)/z.chunk;
     parallel(product_item, &z, z.chunks*((z.batch + SLAB - 1)/SLAB), threads);
 }
-/* Signs from the generator. x [batch, fan_in], mask [out, whole 32-bit words of fan_in bits], y [batch, out] */
+/* Signs from the generator. x [batch, fan_in], mask [out, fan_in bits in 32-bit words], y [batch, out] */
 void tt_linear(const float *x, int64_t batch, int64_t fan_in, const uint8_t *mask, int64_t out,
                uint64_t seed, uint32_t layer, float unit, float *y, int threads, int instructions) {
     const planes bits = { mask, NULL, (fan_in + 31)/32*4, out };
-    run((product){ generator_of(seed, layer, 0, 0), bits, x, batch, fan_in, unit, y, 0, 0, 0 }, threads, instructions);
+    const product z = { generator_of(seed, layer, SIGNED, 0), bits, x, batch, fan_in, unit, y, 0, 0, 0 };
+    run(z, threads, instructions);
 }
 /* Signs from a second plane of bits, 1 for plus: the same sums, and so the same bits for the same signs */
 void tt_linear_packed(const float *x, int64_t batch, int64_t fan_in, const uint8_t *kept,
                       const uint8_t *sign, int64_t out, float unit, float *y, int threads, int instructions) {
     const planes bits = { kept, sign, (fan_in + 31)/32*4, out };
-    run((product){ generator_of(0, 0, 0, 0), bits, x, batch, fan_in, unit, y, 0, 0, 0 }, threads, instructions);
+    const product z = { generator_of(0, 0, SIGNED, 0), bits, x, batch, fan_in, unit, y, 0, 0, 0 };
+    run(z, threads, instructions);
 }
 
-typedef struct {
-    generator g;
-    const path *path;
-    int64_t count, fan_in;
-    float unit, *w;
-} weights_job;
+typedef struct { generator g; signs_function *signs; strip all; } weights_job;
 static void weights_item(const void *data, int64_t item) {
     const weights_job *t = data;
-    if (t->g.stream == 0) signed_rows(&t->g, t->path->signs, item*LANES, t->count, t->fan_in, t->unit, t->w);
-    else t->path->steps(&t->g, item*LANES, t->count, t->fan_in, t->unit, t->w);
+    strip s = t->all;
+    s.first = item*LANES;
+    if (t->g.stream == SIGNED) signed_rows(&t->g, t->signs, &s);
+    else uniform_or_normal_rows(&t->g, &s);
 }
 /* w[0…count) = the weights of the rows base…base + count. stream 0: signs, 1: uniform, 2: normal */
 void tt_weights(int64_t base, int64_t count, int64_t fan_in, uint64_t seed, uint32_t layer, uint32_t stream,
                 float unit, float *w, int threads, int instructions) {
     const generator g = generator_of(seed, layer, stream, (uint32_t)base);
-    const weights_job t = { g, &paths[instructions], count, fan_in, unit, w };
+    const weights_job t = { g, paths[instructions].signs, { 0, count, fan_in, unit, w } };
     parallel(weights_item, &t, (count + LANES - 1)/LANES, threads);
 }

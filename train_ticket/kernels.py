@@ -140,7 +140,7 @@ def _chosen(backend, device: torch.device): # 'auto', a name or a back end → a
 # %% ../nbs/14_kernels.ipynb #b12ab4d3
 def _check(x, mask_bits, fan_in=None): # fan_in: None for x's last dimension
     if not x.ndim or x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise UserError(f'x must be float32, bfloat16 or float16 [..., fan_in], not {x.dtype} {list(x.shape)}')
+        raise UserError(f'x must be float32, bfloat16 or float16 [..., fan_in], not {x.dtype} {[*x.shape]}')
     fan_in = x.shape[-1] if fan_in is None else fan_in
     wanted, found = mask_stride(fan_in), f'{mask_bits.dtype} {list(mask_bits.shape)}'
     if mask_bits.dtype != torch.uint8 or mask_bits.ndim != 2 or mask_bits.shape[1] != wanted:
@@ -332,9 +332,9 @@ def _definitions(text: str): # yields what stands at the top level of a C file, 
             chunk = []
 
 # %% ../nbs/14_kernels.ipynb #d67596cf
-def _defines(chunk: str, name: str) -> bool: # a function by its head, a type by its end
+def _defines(chunk: str, name: str) -> bool: # a function or a table by its head, a type by its end
     code = re.sub(r'/\*.*?\*/', '', chunk, flags=re.S).strip()
-    if not code.startswith('typedef'): return bool(re.search(rf'\b{name}\(', code.split('{')[0]))
+    if not code.startswith('typedef'): return bool(re.search(rf'\b{name}(\(|\[.*\] = $)', code.split('{')[0]))
     return bool(re.search(rf'\b{name}(\[.*\]|\(.*\))*;$', code))
 
 # %% ../nbs/14_kernels.ipynb #f20ef853

@@ -7,9 +7,9 @@ typedef struct { __m256i a[4], b[4], c[4], d[4]; } state_256;   /* even and odd 
 
 AVX2 INLINE __m256i load_256(const uint32_t *v) { return _mm256_loadu_si256((const void *)v); }
 
-AVX2 INLINE __m256i upper(__m256i v) { return _mm256_srli_epi64(v, 32); }
+AVX2 INLINE __m256i upper_256(__m256i v) { return _mm256_srli_epi64(v, 32); }
 AVX2 INLINE __m256i mixed(__m256i product, __m256i other, uint32_t key) {
-    return _mm256_xor_si256(_mm256_xor_si256(upper(product), other), _mm256_set1_epi32(key));
+    return _mm256_xor_si256(_mm256_xor_si256(upper_256(product), other), _mm256_set1_epi32(key));
 }
 AVX2 INLINE __m256i joined(const __m256i v[2]) {   /* even rows, odd rows → eight rows */
     return _mm256_blend_epi32(v[0], _mm256_slli_epi64(v[1], 32), 0xAA);
@@ -20,9 +20,9 @@ AVX2 INLINE void begin_256(const rows *r, column k, state_256 *s) {
     for (int i = 0; i < 4; i++) {
         const __m256i a = _mm256_xor_si256(load_256(r->a + i/2*8), _mm256_set1_epi32(k.a));
         const __m256i c = _mm256_xor_si256(load_256(r->c + i/2*8), _mm256_set1_epi32(k.c));
-        s->b[i] = _mm256_mul_epu32(i%2 ? upper(a) : a, _mm256_set1_epi64x(M1));
-        s->a[i] = _mm256_xor_si256(upper(s->b[i]), _mm256_set1_epi32(k.b));
-        s->c[i] = i%2 ? upper(c) : c;
+        s->b[i] = _mm256_mul_epu32(i%2 ? upper_256(a) : a, _mm256_set1_epi64x(M1));
+        s->a[i] = _mm256_xor_si256(upper_256(s->b[i]), _mm256_set1_epi32(k.b));
+        s->c[i] = i%2 ? upper_256(c) : c;
         s->d[i] = _mm256_set1_epi32(k.d);
     }
 }
@@ -105,19 +105,19 @@ AVX2 INLINE __m256i nibble_256(__m256i v, int n) {
 /* The same with its fourth bit at the top of the lane, which is the bit that vblendvps reads */
 AVX2 INLINE __m256i fourth_256(__m256i v, int n) { return n < 7 ? _mm256_slli_epi32(v, 28 - 4*n) : v; }
 
-/* value where the highest bit is set, else 0. In assembly, as compilers turn the intrinsic into a comparison */
+/* value where the highest bit is set, else 0. In assembly, since compilers make the intrinsic a comparison */
 AVX2 INLINE __m256 where_256(__m256i highest, __m256 value) {
     __m256 chosen;
     __asm__("vblendvps %2, %1, %3, %0" : "=x"(chosen) : "x"(value), "x"(highest), "x"(_mm256_setzero_ps()));
     return chosen;
 }
-/* The table's upper half is the lower one plus the fourth input, rounded alike: one look-up and one addition */
+/* The table's upper half is the lower one plus the fourth input, rounded alike: a look-up and an addition */
 AVX2 INLINE __m256 sum_256(const float *t, __m256i three, __m256i fourth) {
     return _mm256_add_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(t), three),
                          where_256(fourth, _mm256_broadcast_ss(t + 8)));
 }
-/* The sums of eight rows for one input or four. p·1 - m is p - m, on a port that multiplies. The empty asm keeps
-   the compiler from moving all permutations before all additions, into more registers than there are */
+/* The sums of eight rows for one input or four. p·1 - m is p - m, on a port that multiplies. The empty asm
+   keeps the compiler from moving all permutations before all additions, into more registers than there are */
 AVX2 INLINE void sums_256(const uint32_t *plus, const uint32_t *minus, const int inputs, const table *tables,
                           __m256 *sum) {
     #pragma GCC unroll 1
@@ -145,10 +145,13 @@ AVX2 INLINE void rows_256(const uint32_t *plus, const uint32_t *minus, const int
     for (int j = 0; j < inputs; j++) sum[j] = _mm256_setzero_ps();
     sums_256(plus, minus, inputs, tables, sum);
     #pragma GCC unroll 4
-    for (int j = 0; j < inputs; j++) {
-        float *y = to.y + j*to.stride;
+    for (int j = 0; j < inputs; j++, to.y += to.stride) {
+        if (to.rows >= 8) {
+            _mm256_storeu_ps(to.y, _mm256_add_ps(_mm256_loadu_ps(to.y), sum[j]));
+            continue;
+        }
         _mm256_storeu_ps(part, sum[j]);
-        for (int64_t i = 0; i < MIN(8, to.rows); i++) y[i] += part[i];
+        for (int64_t i = 0; i < to.rows; i++) to.y[i] += part[i];
     }
 }
 AVX2 static void lookup_avx2(const bits *plus, const bits *minus, int block, int groups, int inputs,

@@ -8,7 +8,7 @@ typedef struct { __m512i a[4], b[4], c[4], d[4]; } state_512;   /* two blocks, e
 AVX512 INLINE __m512i xor3(__m512i a, __m512i b, uint32_t key) {
     return _mm512_ternarylogic_epi32(a, b, _mm512_set1_epi32(key), 0x96);
 }
-AVX512 INLINE __m512i upper_512(__m512i v) { return _mm512_castps_si512(_mm512_movehdup_ps(_mm512_castsi512_ps(v))); }
+AVX512 INLINE __m512i upper_512(__m512i v) { return _mm512_srli_epi64(v, 32); }
 AVX512 INLINE __m512i joined_512(const __m512i v[2]) {   /* even rows, odd rows → sixteen rows */
     return _mm512_mask_shuffle_epi32(v[0], 0xAAAA, v[1], (_MM_PERM_ENUM)0xA0);
 }
@@ -96,7 +96,7 @@ AVX512 static void signs_avx512(const generator *g, const rows *r, const planes 
     }
 }
 
-/* Nibble n of each lane in its four lowest bits; above them is what vpermps ignores. Most shifts are written as
+/* Nibble n of each lane in its four lowest bits; vpermps ignores the others. Most shifts are written as
    multiplications: permutations and additions need the ports of the shifts, and the multiplier is idle */
 AVX512 INLINE __m512i nibble_512(__m512i v, int n) {
     if (n >= 4) v = _mm512_srli_epi32(v, 16);
@@ -137,7 +137,8 @@ AVX512 INLINE void lookup_512(const bits *plus, const bits *minus, int block, co
         for (int n = 0; n < 8; n++) {
             #pragma GCC unroll 4
             for (int i = 0; i < groups*inputs; i++)
-                add_512(&sum[i], tables[i%inputs*QUADS + n], nibble_512(p[i/inputs], n), nibble_512(m[i/inputs], n));
+                add_512(&sum[i], tables[i%inputs*QUADS + n], nibble_512(p[i/inputs], n),
+                        nibble_512(m[i/inputs], n));
         }
     }
     store_512(to, groups, inputs, sum);

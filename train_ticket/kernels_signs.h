@@ -4,7 +4,7 @@
 typedef uint32_t bits[LINE*WORDS][LANES];        /* 512 columns of sixteen rows: bits[word][row] */
 typedef uint8_t row_bytes[LANES][LINE_BYTES];    /* the same as memory holds it, row by row */
 
-/* Bit planes, packed by rows. kept == NULL: all weights are kept. sign == NULL: the generator makes the signs */
+/* Bit planes, packed by rows. kept == NULL: all weights are kept. sign == NULL: signs from the generator */
 typedef struct { const uint8_t *kept, *sign; int64_t stride, rows; } planes;
 typedef struct { const uint8_t *at; int64_t stride; } line_view;   /* sixteen rows of one line */
 typedef void signs_function(const generator *, const rows *, const planes *, int64_t first, int64_t line,
