@@ -1,7 +1,6 @@
-"""Time a ticket's network in each mode on the MNIST test images: python scripts/bench_infer.py [--ticket FILE]
+"""Time a ticket's network in each mode on MNIST's test images: python scripts/bench_infer.py [--ticket FILE]
 
-Appends a line to results/infer.jsonl. The modes take turns with the dense float32 network, and all of them have
-to give the same number of right answers.
+Appends a line to results/infer.jsonl. The modes take turns with the dense float32 network.
 """
 import argparse, os, sys
 from datetime import datetime, timezone
@@ -26,18 +25,19 @@ def measure(path, repeats): # a record
         found[name] = accuracy(networks[name], batches)['correct']
 
     times = timed({name: lambda name=name: right(name) for name in networks}, repeats=repeats)
-    return dict(kind='mnist', ticket=Path(path).parent.name, ticket_bytes=Path(path).stat().st_size, batch=1000,
-                correct=found, held={name: choice.how for name, choice in choices(networks['auto']).items()},
-                milliseconds={name: spread([1e3*each for each in found]) | dict(n=repeats)
-                              for name, found in times.items()},
-                weight_bytes={name: weight_memory(network)['total'] for name, network in networks.items()})
+    spreads = {name: spread([1e3*each for each in turns]) | dict(n=repeats) for name, turns in times.items()}
+    memory = {name: weight_memory(network)['total'] for name, network in networks.items()}
+    held = {name: choice.how for name, choice in choices(networks['auto']).items()}
+    about = dict(ticket=Path(path).parent.name, ticket_bytes=Path(path).stat().st_size, batch=1000)
+    return about | dict(kind='mnist', correct=found, held=held, milliseconds=spreads, weight_bytes=memory)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--ticket', default=RESULTS/'lenet300-1/best.ticket.safetensors', help='a ticket of MNIST')
-    parser.add_argument('--repeats', type=int, default=15, help='of each mode, after two to warm up (default: 15)')
-    parser.add_argument('--output', type=Path, default=RESULTS/'infer.jsonl')
+    add, ticket = parser.add_argument, RESULTS/'lenet300-1/best.ticket.safetensors'
+    add('--ticket', default=ticket, help='a ticket of MNIST')
+    add('--repeats', type=int, default=15, help='of each mode, after two to warm up (default: 15)')
+    add('--output', type=Path, default=RESULTS/'infer.jsonl')
     args = parser.parse_args()
     about = dict(study='infer', command=' '.join(['python scripts/bench_infer.py', *sys.argv[1:]]),
                  date=datetime.now(timezone.utc).isoformat(timespec='seconds'), machine=machine(),

@@ -2,7 +2,7 @@
 
 Appends one line per size and batch to results/kernels.jsonl. Variants take turns, so that whatever else the
 machine does falls on all of them alike. On a CPU every instruction set of the C kernels is measured, and what
-others offer: int8 by PyTorch's dynamic quantization, and llama.cpp's ternary and 1-bit types, where the package
+others offer: int8 by PyTorch's dynamic quantization, and llama.cpp's ternary and 1-bit types where
 llama-cpp-python brings its library. To see PyTorch as it runs without AVX-512, set ATEN_CPU_CAPABILITY=avx2
 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
@@ -164,9 +164,14 @@ def spread(values): # of the turns
     return dict(best=min(values), median=statistics.median(values), worst=max(values))
 
 
-def ratios(times): # pair of names → how many times faster, turn by turn
-    pairs = itertools.product(DENSE, [name for name in times if name not in DENSE])
-    return {f'{dense} / {name}': [a/b for a, b in zip(times[dense], times[name])] for dense, name in pairs}
+def ratios(times) -> dict: # pairs of names → how many times faster; turn by turn, of medians, of best turns
+    pairs = list(itertools.product(DENSE, [name for name in times if name not in DENSE]))
+    turns = {f'{a} / {b}': [x/y for x, y in zip(times[a], times[b])] for a, b in pairs}
+
+    def of(statistic): return {f'{a} / {b}': statistic(times[a])/statistic(times[b]) for a, b in pairs}
+    return dict(ratios={pair: dict(min=min(each), median=statistics.median(each), max=max(each))
+                        for pair, each in turns.items()},
+                ratios_of_medians=of(statistics.median), ratios_of_best=of(min))
 
 
 def measure(size, batch, device, repeats, memory): # a record
@@ -174,18 +179,13 @@ def measure(size, batch, device, repeats, memory): # a record
     times = timed(calls, device, repeats)
     for call in calls.values():
         getattr(call, 'free', bool)()
-    found, from_memory = ratios(times), size*mask_stride(size)/memory
+    least, milliseconds = size*mask_stride(size)/memory, {}
+    for name, each in times.items():
+        milliseconds[name] = spread([1e3*seconds for seconds in each])
     ours = [name for name in ('c', 'cuda', 'triton') if name in times]
-    return dict(size=size, batch=batch, n=repeats,
-                milliseconds={name: spread([1e3*seconds for seconds in each]) for name, each in times.items()},
-                ratios={pair: dict(min=min(each), median=statistics.median(each), max=max(each))
-                        for pair, each in found.items()},
-                ratios_of_best={pair: min(times[dense])/min(times[name]) for pair in found
-                                for dense, name in [pair.split(' / ')]},
-                ratios_of_medians={pair: statistics.median(times[dense])/statistics.median(times[name])
-                                   for pair in found for dense, name in [pair.split(' / ')]},
-                roofline_milliseconds=dict(memory=1e3*from_memory),
-                fraction_of_roofline={name: from_memory/min(times[name]) for name in ours})
+    return dict(size=size, batch=batch, n=repeats, milliseconds=milliseconds, **ratios(times),
+                roofline_milliseconds=dict(memory=1e3*least),
+                fraction_of_roofline={name: least/min(times[name]) for name in ours})
 
 
 def show(record):
