@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import linear
 from train_ticket import kernels_c
-from train_ticket.core import append_record, hardware, versions
+from train_ticket.core import append_record, hardware, instructions, versions
 from train_ticket.kernels import Generator, backends, mask_stride, masked_linear
 
 DENSE = 'float32', 'bfloat16'
@@ -228,10 +228,10 @@ def main():
     common = dict(study='kernels', command=' '.join(['python scripts/bench_kernels.py', *sys.argv[1:]]),
                   hardware=hardware(args.device).split(',')[0], device=args.device, threads=args.threads,
                   instructions=kernels_c.instruction_sets()[-1] if c else None,
-                  torch_instructions=torch.backends.cpu.get_cpu_capability(), memory_gb_per_second=memory/1e9,
+                  processor=instructions(), memory_gb_per_second=memory/1e9,
                   versions=versions() | installed('triton', 'llama-cpp-python'))
     print(f'{common["hardware"]}, {args.threads} threads, kernels: {common["instructions"]}, '
-          f'PyTorch: {common["torch_instructions"]}')
+          f'PyTorch: {common["processor"]["torch"]}')
     for size, batch in itertools.product(args.sizes, args.batches):
         load = os.getloadavg()[0]
         found = measure(size, batch, args.device, args.repeats, memory)
