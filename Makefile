@@ -47,9 +47,10 @@ readme: dev ## README.md from nbs/index.ipynb
 docs: dev ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl, kernels.jsonl and sweep.jsonl
+bench: dev ## measure the ratios that the docs state; appends to results/bench, kernels, infer and sweep.jsonl
 	python scripts/bench.py
 	python scripts/bench_kernels.py
+	python scripts/bench_infer.py
 	python scripts/bench_sweep.py
 
 bench-gpu: dev ## measure kernels and stacks on the GPU at hand; appends to results/kernels.jsonl and sweep.jsonl
