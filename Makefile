@@ -7,8 +7,8 @@ export PATH := $(BIN):$(PATH)
 # make train DATASET=mnist ARCH=lenet5 EPOCHS=20 …: any option of scripts/train.py in capitals
 OPTIONS = DATASET IN_SHAPE MODEL ARCH WIDTH GATE KEEP OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
 GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
-# the first run is runs/quickstart; one with options is named after them: runs/arch-lenet5-epochs-20
-NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
+# the first run is runs/quickstart; one with options is named after them: runs/lenet5-epochs-20
+NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed -E 's/--[a-z_]+ ([A-Za-z])/\1/g; s/[^A-Za-z0-9.]+/-/g; s/^-//; s/-$$//'),quickstart)
 
 .PHONY: help setup dev train test lab readme docs bench bench-gpu clean
 
