@@ -52,6 +52,7 @@ bench: dev ## measure the ratios that the docs state; appends to results/bench, 
 	python scripts/bench_kernels.py
 	python scripts/bench_infer.py
 	python scripts/bench_sweep.py
+	python scripts/bench_peer.py
 
 bench-gpu: dev ## measure kernels and stacks on the GPU at hand; appends to results/kernels.jsonl and sweep.jsonl
 	python scripts/bench_kernels.py --device cuda
