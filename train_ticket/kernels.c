@@ -106,7 +106,7 @@ static void product_item(const void *data, int64_t item) {
     for (int64_t line = 0; line*LINE_COLUMNS < z->fan_in; line++) {
         for (int64_t row = first, h = 0; row < rows.end; row += LANES, h++)
             z->path->signs(&z->g, &space.rows[h], &z->bits, row, line, space.plus[h], space.minus[h]);
-        for (int b = 0; b < LINE && line*LINE_COLUMNS + b*BLOCK < z->fan_in; b++)
+        for (int b = 0; b < blocks_of(&z->bits, line); b++)
             block_sums(z, &space, line, b, rows, inputs);
     }
     for (int64_t j = inputs.begin; j < inputs.end; j++)

@@ -82,7 +82,7 @@ AVX2 static void signs_avx2(const generator *g, const rows *r, const planes *p, 
                             int64_t line, bits plus, bits minus) {
     row_bytes copies[2];
     const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
-    for (int b = 0; b < LINE; b++) {
+    for (int b = 0; b < blocks_of(p, line); b++) {
         __m256i word[2*WORDS], keep[2*WORDS];
         if (!sign.at) generated_256(g, r, (uint32_t)line*LINE + b, word);
         #pragma GCC unroll 2

@@ -80,7 +80,7 @@ AVX512 static void signs_avx512(const generator *g, const rows *r, const planes 
                                 int64_t line, bits plus, bits minus) {
     row_bytes copies[2];
     const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
-    for (int b = 0; b < LINE; b += 2) {
+    for (int b = 0; b < blocks_of(p, line); b += 2) {
         __m512i keep[2*WORDS], word[2*WORDS];
         if (!sign.at) generated_512(g, r, (uint32_t)line*LINE + b, word);
         #pragma GCC unroll 2

@@ -79,7 +79,7 @@ static void signs_neon(const generator *g, const rows *r, const planes *p, int64
                        bits plus, bits minus) {
     row_bytes copies[2];
     const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
-    for (int b = 0; b < LINE; b++) {
+    for (int b = 0; b < blocks_of(p, line); b++) {
         state_neon s;
         if (!sign.at) {
             begin_neon(r, column_of(g, (uint32_t)line*LINE + b), &s);

@@ -41,13 +41,15 @@ static void work(job *j) {
    (0.3 ms); the thread's share of the time stays the same. An older kernel takes no notice */
 static void ask_for_short_slices(void) {
 #if defined(__linux__) && defined(SYS_sched_setattr)
+    if (sched_getscheduler(0) != SCHED_OTHER) return;
     struct {
         uint32_t size, policy;
         uint64_t flags;
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } wanted = { .size = sizeof wanted, .nice = getpriority(PRIO_PROCESS, 0), .runtime = 300000 };
+    } wanted = { .size = sizeof wanted, .policy = SCHED_OTHER, .runtime = 300000 };
+    wanted.nice = getpriority(PRIO_PROCESS, 0);
     syscall(SYS_sched_setattr, 0, &wanted, 0);
 #endif
 }

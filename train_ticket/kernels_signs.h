@@ -10,11 +10,17 @@ typedef struct { const uint8_t *at; int64_t stride; } line_view;   /* sixteen ro
 typedef void signs_function(const generator *, const rows *, const planes *, int64_t first, int64_t line,
                             bits plus, bits minus);
 
-/* A line of sixteen rows: in the plane itself, or, at its edges, a copy with zeros beside and below */
+/* How many blocks of a line have columns */
+INLINE int blocks_of(const planes *p, int64_t line) {
+    return (int)MIN(LINE, (p->stride - line*LINE_BYTES + BLOCK/8 - 1)/(BLOCK/8));
+}
+/* A line of sixteen rows in the plane itself: right of the last column are bits of another row, for inputs that
+   are zeros. At the plane's end a copy, with zeros below the last row */
 INLINE line_view view_of(const uint8_t *plane, const planes *p, int64_t first, int64_t line, row_bytes copy) {
     const int64_t offset = line*LINE_BYTES, count = MIN(LINE_BYTES, p->stride - offset);
     const uint8_t *source = plane + first*p->stride + offset;
-    if (count == LINE_BYTES && first + LANES <= p->rows) return (line_view){ source, p->stride };
+    if ((first + LANES - 1)*p->stride + offset + LINE_BYTES <= p->rows*p->stride)
+        return (line_view){ source, p->stride };
     memset(copy, 0, sizeof(row_bytes));
     for (int64_t i = 0; i < MIN(LANES, p->rows - first); i++) memcpy(copy[i], source + i*p->stride, count);
     return (line_view){ copy[0], LINE_BYTES };
@@ -37,7 +43,7 @@ static void signs_portable(const generator *g, const rows *r, const planes *p, i
                            bits plus, bits minus) {
     row_bytes copies[2];
     const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
-    for (int w = 0; w < LINE*WORDS; w++) {
+    for (int w = 0; w < blocks_of(p, line)*WORDS; w++) {
         uint32_t made[WORDS][LANES];
         if (!sign.at && w % WORDS == 0) words_of(g, r, column_of(g, line*LINE + w/WORDS), made);
         for (int i = 0; i < LANES; i++) {

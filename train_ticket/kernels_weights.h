@@ -3,7 +3,7 @@
 #include "kernels_avx512.h"
 #include "kernels_neon.h"
 enum { SIGNED, UNIFORM, NORMAL };   /* the generator's streams */
-typedef struct { int64_t first, count, fan_in; float unit, *w; } strip;   /* w [count, fan_in], from row first */
+typedef struct { int64_t first, count, fan_in; float unit, *w; } strip;   /* rows of w [count, fan_in] */
 
 /* Column c of a block, in units: an odd number from -255 to 255, or a number from -510 to 510 */
 INLINE int step(const uint32_t word[WORDS][LANES], int uniform, int c, int i) {
@@ -35,7 +35,7 @@ INLINE float signed_weight(float unit, uint32_t word, int64_t column) {
     return unit;
 }
 static void signed_rows(const generator *g, signs_function *signs, const strip *s) {
-    const planes all = { NULL, NULL, INT32_MAX, s->count };
+    const planes all = { NULL, NULL, (s->fan_in + 31)/32*4, s->count };
     const rows r = rows_of(g, (uint32_t)s->first);
     bits plus, minus;
     for (int64_t line = 0, start = 0; start < s->fan_in; line++, start += LINE_COLUMNS) {
