@@ -264,29 +264,33 @@ def _values(record: dict, names) -> str: # as JSON has them: a tuple equals a li
 
 # %% ../nbs/00_core.ipynb #54a19079
 def run_missing(
-    settings, # Dicts; a study in the order in which it is to run
-    run, # A function: setting → record, or several records, or None if it appends them itself
-    path, # The JSON-lines file that the records are added to
+    settings, # Dicts, in the order in which they are to run
+    run, # setting → record, or several records, or None if it appends them itself
+    path, # The JSON-lines file of the records
     key=None, # As in `missing`
     together=None, # Names: neighbours that agree in these are one call, `run([setting, …])`
 ):
-    "Run the settings whose records a file lacks, and add these. After an interruption, call it again."
+    "Run the settings whose records a file lacks, and append these; Ctrl-C ends it with status 130."
     left = missing(settings, path, key)
-    groups = [list(g) for _, g in groupby(left, lambda s: _values(s, together))] if together else \
-             [[s] for s in left]
+    groups = [list(g) for _, g in groupby(left, lambda s: _values(s, together))] if together else zip(left)
+    with tqdm(total=len(left), desc=Path(path).stem, disable=None) as bar, _stopping():
+        for group in groups:
+            if todo := missing(group, path, key):   # another process may have been quicker
+                _append(path, run(todo if together else todo[0]))
+            bar.update(len(group))
+
+# %% ../nbs/00_core.ipynb #b3d7c667
+def _append(path, made): # made: what `run` returns
+    for record in [made] if isinstance(made, dict) else made or ():
+        append_record(path, record)
+
+@contextmanager
+def _stopping(): # Ctrl-C becomes one line and status 130
     try:
-        with tqdm(total=len(left), desc=Path(path).stem, disable=None) as bar:   # none where output is a file
-            for group in groups:
-                if todo := missing(group, path, key):   # another process may have been quicker
-                    _append(path, run(todo if together else todo[0]))
-                bar.update(len(group))
+        yield
     except KeyboardInterrupt:
         print('stopped: the same command goes on with what is missing', file=sys.stderr)
         raise SystemExit(130) from None
-
-def _append(path, made): # made: what `run` has returned
-    for record in [made] if isinstance(made, dict) else made or ():
-        append_record(path, record)
 
 # %% ../nbs/00_core.ipynb #7d6390e8
 def cache_folder() -> Path: # Not created here
