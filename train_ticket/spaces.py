@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import json, runpy, sys, warnings
+
+# %% ../nbs/18_spaces.ipynb #1270cd15
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from .config import OPTIONS, RunOptions, checked, configure
 from .core import UserError, error_text, options_of, pick, plain
 from .datasets import load_dataset
+
+# %% ../nbs/18_spaces.ipynb #35fc0b26
 try:
     import tomllib
 except ModuleNotFoundError:
@@ -25,6 +29,7 @@ except ModuleNotFoundError:
 optuna.logging.set_verbosity(optuna.logging.ERROR)   # a line per trial would tear the progress bar
 warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)   # its retry is one
 
+# %% ../nbs/18_spaces.ipynb #68965ed5
 class StudyError(UserError):
     "A study that can't go on. One line that names what is wrong and the remedy; what is recorded stays."
 

@@ -20,17 +20,21 @@ import optuna, sqlalchemy, torch
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
+
+# %% ../nbs/18_studies.ipynb #2df38562
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import Trial, TrialState
 from optuna.visualization import matplotlib as figures
 from tqdm.auto import tqdm
 
-# %% ../nbs/18_studies.ipynb #2df38562
+# %% ../nbs/18_studies.ipynb #9a2a6271
 from .config import Config, configure
 from .core import (UserError, append_record, atomic_write, made_by, make_parser, one_line_error,
                                option, plain)
 from .engine import ConfigError
+
+# %% ../nbs/18_studies.ipynb #08a10e41
 from .spaces import (PRUNERS, SAMPLERS, Space, StudyError, check_space, draw, identity, made,
                                  read_space)
 from .stack import VARIES, train_stack
@@ -45,6 +49,7 @@ LOSSES = 5   # so many workers may die of a trial; perhaps it doesn't fit in mem
 STATES = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed'}
 retry, retries = RetryHeartbeatStaleTrialCallback(LOSSES - 1), RetryHeartbeatStaleTrialCallback.retry_history
 
+# %% ../nbs/18_studies.ipynb #3e8ad0fd
 def is_lost(trial) -> bool: # failed without a record, and not given up
     given_up = len(retries(trial)) >= LOSSES - 1
     return trial.state == TrialState.FAIL and 'record' not in trial.user_attrs and not given_up
