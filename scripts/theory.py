@@ -16,9 +16,10 @@ from train_ticket.datasets import load_dataset
 from train_ticket.infer import evaluate
 from train_ticket.models import build
 from train_ticket.stack import train_stack
-from train_ticket.theory import (METHODS, MOST, as_ticket, construct, construct_binary, draws, greedy_subset,
-                                 grey_loaders, halvings, misses, nearest_subset, output_bound, success_bound,
-                                 sufficient_subset, target_layers, tower, train_target)
+from train_ticket.subset_sums import (METHODS, MOST, draws, greedy_subset, halvings, misses, nearest_subset,
+                                      success_bound, sufficient_subset)
+from train_ticket.theory import (as_ticket, construct, construct_binary, grey_loaders, output_bound,
+                                 target_layers, tower, train_target)
 from train_ticket.ticket import accuracy, audit, save_ticket
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/theory.jsonl'

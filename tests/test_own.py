@@ -210,3 +210,13 @@ def test_a_gated_network_is_refused_before_training():
     with pytest.raises(train.ConfigError, match='gated already'):
         fit(name='gated', model=masks.ticketize(own.conv1d()), **OPTIONS)
     assert not Path('runs/gated').exists()
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_network_in_another_type(dtype):
+    "Images are float32; the network gets them in its own type."
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).to(dtype)
+    found = fit(model=network, name='x', **OPTIONS)
+    loaded = infer.load_network(found['ticket'], model=network)
+    batch = torch.zeros(9, 1, 8, 8), torch.zeros(9, dtype=torch.long)
+    assert ticket.accuracy(loaded, [batch])['total'] == 9

@@ -16,9 +16,9 @@ from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn
-from .core import UserError, atomic_write, pick
+from .core import UserError, atomic_write, dtype_of, pick
 from .loaders import make_loader
-from .loop import Callback, device_of, dtype_of
+from .loop import Callback, device_of
 from .masks import masks_of
 from .ticket import logits_of
 

@@ -21,7 +21,7 @@ from torch import nn, Tensor
 from . import prng
 from .coding import decode, encode, entropy, expand, unpack
 from .coding import is_a, json_text, read_header, sorted_header, typed
-from .core import UserError, atomic_write, build_own, one_line_error, pick, plain
+from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain, suited
 from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
 from .masks import places, tensor_place
 from .models import build
@@ -489,7 +489,7 @@ def logits_of(output) -> Tensor: # output: whatever a network returned
 # %% ../nbs/06_ticket.ipynb #a278a522
 def _class_logits(model: nn.Module, images: Tensor, classes: int = None) -> Tensor: # float32 [B, classes]
     "The logits of a batch; a `UserError` where they aren't one row of so many classes for each image."
-    logits = logits_of(model(images)).float()
+    logits = logits_of(model(suited(images, dtype_of(model)))).float()
     wanted = len(images), classes or logits.shape[-1]
     if tuple(logits.shape) == wanted: return logits
     raise UserError(f'the network gives logits {tuple(logits.shape)}, not images × classes {wanted}')
