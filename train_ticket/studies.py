@@ -383,10 +383,10 @@ def serve(self: Worker, bar):
 # %% ../nbs/18_studies.ipynb #85637866
 def run_study(space: Space, *place, progress: bool = True, **how): # place and how: as `Worker` takes them
     "Begin a study, or go on with it, until all its trials are finished; returns Optuna's study."
-    worker = Worker(space, *place, **how)
+    worker, shown = Worker(space, *place, **how), {} if progress else dict(disable=True)
     threading.Thread(target=worker.beat, daemon=True).start()
     try:
-        with told(worker.where), tqdm(total=space.trials, desc=space.name, disable=not progress) as bar:
+        with told(worker.where), tqdm(total=space.trials, desc=space.name, **shown) as bar:
             worker.serve(bar)
     finally: worker.release()
     return worker.study
