@@ -50,9 +50,9 @@ STATES = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialSta
 retry, retries = RetryHeartbeatStaleTrialCallback(LOSSES - 1), RetryHeartbeatStaleTrialCallback.retry_history
 
 # %% ../nbs/18_studies.ipynb #3e8ad0fd
-def is_lost(trial) -> bool: # failed without a record, and not given up
+def is_lost(trial) -> bool: # failed, but by no error, and not given up
     given_up = len(retries(trial)) >= LOSSES - 1
-    return trial.state == TrialState.FAIL and 'record' not in trial.user_attrs and not given_up
+    return trial.state == TrialState.FAIL and 'error' not in trial.user_attrs.get('record', {}) and not given_up
 
 # %% ../nbs/18_studies.ipynb #8510aa73
 def slots(study) -> dict: # slot → the trial that counts, Optuna's
@@ -118,8 +118,9 @@ FACTS = 'test_accuracy', 'density', 'best_epoch', 'stack', 'seed'   # of a compl
 def record_of(name: str, trial) -> dict: # name: of the study; trial: Optuna's, finished
     known, lost = trial.user_attrs, len(retries(trial))
     when = dict(started=trial.datetime_start, finished=trial.datetime_complete)
+    failed = dict(error='its workers were killed') if trial.state == TrialState.FAIL else {}
     return dict(study=name, trial=known['slot'], state=STATES[trial.state], params=trial.params,
-                validation_accuracy=trial.value, **known.get('record', dict(error='its workers were killed')),
+                validation_accuracy=trial.value, **failed | known.get('record', {}),
                 **(dict(losses=lost) if lost else {}),
                 history=[value for _, value in sorted(trial.intermediate_values.items())],
                 **{key: moment and moment.isoformat(timespec='seconds') for key, moment in when.items()})
