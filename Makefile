@@ -7,8 +7,8 @@ export PATH := $(BIN):$(PATH)
 # make train DATASET=mnist ARCH=lenet5 EPOCHS=20 …: any option of scripts/train.py in capitals
 OPTIONS = DATASET IN_SHAPE MODEL ARCH WIDTH GATE KEEP OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
 GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
-# the first run is runs/quickstart; one with options is named after them: runs/arch-lenet5-epochs-20
-NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
+# the first run is runs/quickstart; one with options is named after them: runs/lenet5-epochs-20
+NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed -E 's/--[a-z_]+ ([A-Za-z])/\1/g; s/[^A-Za-z0-9.]+/-/g; s/^-//; s/-$$//'),quickstart)
 
 .PHONY: help setup dev train test lab readme docs bench bench-gpu clean
 
@@ -47,10 +47,12 @@ readme: dev ## README.md from nbs/index.ipynb
 docs: dev ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl, kernels.jsonl and sweep.jsonl
+bench: dev ## measure the ratios that the docs state; appends to results/bench, kernels, infer and sweep.jsonl
 	python scripts/bench.py
 	python scripts/bench_kernels.py
+	python scripts/bench_infer.py
 	python scripts/bench_sweep.py
+	python scripts/bench_peer.py
 
 bench-gpu: dev ## measure kernels and stacks on the GPU at hand; appends to results/kernels.jsonl and sweep.jsonl
 	python scripts/bench_kernels.py --device cuda

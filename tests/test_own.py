@@ -7,7 +7,7 @@ from torch import nn
 from conftest import top
 import own_networks as own
 from in_new_process import OPTIONS
-from train_ticket import infer, masks, ticket, train
+from train_ticket import export, infer, masks, ticket, train
 from train_ticket.core import UserError
 from train_ticket.datasets import load_dataset
 from train_ticket.train import ConfigError, configure, fit
@@ -125,7 +125,7 @@ def test_onnx(done):
     pytest.importorskip('onnxscript'), (runtime := pytest.importorskip('onnxruntime'))
     body = own.with_logits().body
     found = fit(model=body, name='body', **OPTIONS)
-    file = infer.to_onnx(found['ticket'], 'own.onnx', in_shape=(1, 8, 8), model=body)
+    file = export.to_onnx(found['ticket'], 'own.onnx', in_shape=(1, 8, 8), model=body)
     x = torch.randn(3, 1, 8, 8)
     answer, = runtime.InferenceSession(str(file)).run(None, {'images': x.numpy()})
     expected = infer.load_network(found['ticket'], model=body)(x)

@@ -1,23 +1,63 @@
+/* A few threads that take work items. Nobody waits for a thread that has not begun one */
 #pragma once
 #include "kernels_philox.h"
 #include <pthread.h>
 #include <stdatomic.h>
+#ifdef __linux__
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #ifdef HAVE_X86
 #define PAUSE() _mm_pause()
+#elif defined(HAVE_NEON)
+#define PAUSE() __asm__ volatile("yield")
 #else
 #define PAUSE()
 #endif
+enum { SPINS = 1000 };   /* some microseconds, in which the next layer's job may come */
 typedef void item_function(const void *data, int64_t item);
-typedef struct { item_function *run; const void *data; int64_t items; atomic_llong next; int users, limit; } job;
-static struct { pthread_mutex_t lock; pthread_cond_t wake, left; job *current; int helpers, busy; atomic_uint jobs; } pool =
-    { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER };
+typedef struct {
+    item_function *run;
+    const void *data;
+    int64_t items;
+    atomic_llong next;
+    int users, limit;   /* helpers at work on it, and how many may be */
+} job;
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake, left;
+    job *current;
+    int helpers, busy;
+    atomic_uint jobs;   /* begun so far */
+} pool = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, 0, 0, 0 };
 
-static void work(job *j) { for (int64_t i; (i = atomic_fetch_add(&j->next, 1)) < j->items; ) j->run(j->data, i); }
+static void work(job *j) {
+    for (int64_t i; (i = atomic_fetch_add(&j->next, 1)) < j->items; ) j->run(j->data, i);
+}
 
+/* Another library's threads may spin for milliseconds after their work, and Linux lets them finish their time
+   slice before a thread that wakes up, unless its own slice is shorter. From Linux 6.12 on we may ask for one
+   (0.3 ms); the thread's share of the time stays the same. An older kernel takes no notice */
+static void ask_for_short_slices(void) {
+#if defined(__linux__) && defined(SYS_sched_setattr)
+    if (sched_getscheduler(0) != SCHED_OTHER) return;
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wanted = { .size = sizeof wanted, .policy = SCHED_OTHER, .runtime = 300000 };
+    wanted.nice = getpriority(PRIO_PROCESS, 0);
+    syscall(SYS_sched_setattr, 0, &wanted, 0);
+#endif
+}
 static void *help(void *unused) {
     unsigned seen = 0;
+    ask_for_short_slices();
     for (;;) {
-        for (int spin = 0; spin < 1000 && atomic_load(&pool.jobs) == seen; spin++) PAUSE();   /* some microseconds: the next layer may follow at once */
+        for (int spin = 0; spin < SPINS && atomic_load(&pool.jobs) == seen; spin++) PAUSE();
         pthread_mutex_lock(&pool.lock);
         while (atomic_load(&pool.jobs) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
         seen = atomic_load(&pool.jobs);
@@ -33,27 +73,38 @@ static void *help(void *unused) {
     }
     return unused;
 }
-static void forked(void) {   /* a child process has no helpers, and its parent's may have held the lock */
-    pthread_mutex_init(&pool.lock, NULL); pthread_cond_init(&pool.wake, NULL); pthread_cond_init(&pool.left, NULL);
-    pool.current = NULL; pool.helpers = pool.busy = 0;
+
+/* A child process has no helpers, and its parent's may have held the lock */
+static void forked(void) {
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.left, NULL);
+    pool.current = NULL;
+    pool.helpers = pool.busy = 0;
 }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forked); }
 
+/* Wakes the helpers for a job, unless another caller has them. With the lock held */
+static int shared(job *j) {
+    pthread_t thread;
+    if (j->limit <= 0 || pool.busy) return 0;
+    for (; pool.helpers < j->limit && !pthread_create(&thread, NULL, help, NULL); pool.helpers++)
+        pthread_detach(thread);
+    pool.busy = 1;
+    pool.current = j;
+    atomic_fetch_add(&pool.jobs, 1);
+    pthread_cond_broadcast(&pool.wake);
+    return 1;
+}
 static void parallel(item_function *run, const void *data, int64_t items, int threads) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     job j = { .run = run, .data = data, .items = items, .limit = (int)MIN(threads, items) - 1 };
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool.lock);
-    const int shared = j.limit > 0 && !pool.busy;   /* a second caller at the same time works alone */
-    if (shared) {
-        pthread_t thread;
-        while (pool.helpers < j.limit && !pthread_create(&thread, NULL, help, NULL)) { pthread_detach(thread); pool.helpers++; }
-        pool.busy = 1; pool.current = &j; atomic_fetch_add(&pool.jobs, 1);
-        pthread_cond_broadcast(&pool.wake);
-    }
+    const int helped = shared(&j);
     pthread_mutex_unlock(&pool.lock);
     work(&j);
-    if (!shared) return;
+    if (!helped) return;
     pthread_mutex_lock(&pool.lock);
     pool.current = NULL;
     while (j.users) pthread_cond_wait(&pool.left, &pool.lock);

@@ -1,36 +1,56 @@
+/* Which weights are kept with a plus and which with a minus, for sixteen rows and 512 columns at a time */
 #pragma once
 #include "kernels_philox.h"
-typedef uint32_t bits[LINE*WORDS][LANES];                              /* 512 columns of sixteen rows, transposed */
-typedef struct { const uint8_t *bytes; int64_t stride, rows; } mask_view;  /* bytes == NULL: everything is kept */
-typedef void signs_function(const generator *, uint32_t first, uint32_t line, const mask_view *, bits plus, bits minus);
+typedef uint32_t bits[LINE*WORDS][LANES];        /* 512 columns of sixteen rows: bits[word][row] */
+typedef uint8_t row_bytes[LANES][LINE_BYTES];    /* the same as memory holds it, row by row */
 
-INLINE void kept_rows(uint32_t first, uint32_t line, const mask_view *m, uint32_t kept[LANES][LINE*WORDS]) {
-    const int64_t offset = (int64_t)line*(LINE_COLUMNS/8), count = MIN(LINE_COLUMNS/8, m->stride - offset);
-    for (int i = 0; i < LANES; i++) {
-        const uint8_t *source = m->bytes + (first + i)*m->stride + offset;
-        const int there = m->bytes && first + i < m->rows;
-        if (!there || count < LINE_COLUMNS/8) memset(kept[i], m->bytes ? 0 : 255, sizeof kept[i]);
-        if (there && count < LINE_COLUMNS/8) memcpy(kept[i], source, count);
-        if (there && count == LINE_COLUMNS/8) {   /* a size that the compiler knows: two loads, no call */
-            memcpy(kept[i], source, LINE_COLUMNS/8);
-            __builtin_prefetch(source + 128, 0, 2);   /* two lines on in this row */
-            if (line) continue;
-            __builtin_prefetch(source + 64*m->stride, 0, 2);   /* the first two of a row further down */
-            __builtin_prefetch(source + 64*m->stride + 64, 0, 2);
+/* Bit planes, packed by rows. kept == NULL: all weights are kept. sign == NULL: signs from the generator */
+typedef struct { const uint8_t *kept, *sign; int64_t stride, rows; } planes;
+typedef struct { const uint8_t *at; int64_t stride; } line_view;   /* sixteen rows of one line */
+typedef void signs_function(const generator *, const rows *, const planes *, int64_t first, int64_t line,
+                            bits plus, bits minus);
+
+/* How many blocks of a line have columns */
+INLINE int blocks_of(const planes *p, int64_t line) {
+    return (int)MIN(LINE, (p->stride - line*LINE_BYTES + BLOCK/8 - 1)/(BLOCK/8));
+}
+/* A line of sixteen rows in the plane itself: right of the last column are bits of another row, for inputs that
+   are zeros. At the plane's end a copy, with zeros below the last row */
+INLINE line_view view_of(const uint8_t *plane, const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    const int64_t offset = line*LINE_BYTES, count = MIN(LINE_BYTES, p->stride - offset);
+    const uint8_t *source = plane + first*p->stride + offset;
+    if ((first + LANES - 1)*p->stride + offset + LINE_BYTES <= p->rows*p->stride)
+        return (line_view){ source, p->stride };
+    memset(copy, 0, sizeof(row_bytes));
+    for (int64_t i = 0; i < MIN(LANES, p->rows - first); i++) memcpy(copy[i], source + i*p->stride, count);
+    return (line_view){ copy[0], LINE_BYTES };
+}
+INLINE line_view view_kept(const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    if (p->kept) return view_of(p->kept, p, first, line, copy);
+    memset(copy, 255, sizeof(row_bytes));
+    return (line_view){ copy[0], LINE_BYTES };
+}
+INLINE line_view view_sign(const planes *p, int64_t first, int64_t line, row_bytes copy) {
+    return p->sign ? view_of(p->sign, p, first, line, copy) : (line_view){ NULL, 0 };
+}
+
+INLINE uint32_t word_of(const line_view *v, int row, int word) {
+    uint32_t bits;
+    memcpy(&bits, v->at + row*v->stride + 4*word, sizeof bits);
+    return bits;
+}
+static void signs_portable(const generator *g, const rows *r, const planes *p, int64_t first, int64_t line,
+                           bits plus, bits minus) {
+    row_bytes copies[2];
+    const line_view kept = view_kept(p, first, line, copies[0]), sign = view_sign(p, first, line, copies[1]);
+    for (int w = 0; w < blocks_of(p, line)*WORDS; w++) {
+        uint32_t made[WORDS][LANES];
+        if (!sign.at && w % WORDS == 0) words_of(g, r, column_of(g, line*LINE + w/WORDS), made);
+        for (int i = 0; i < LANES; i++) {
+            const uint32_t keep = word_of(&kept, i, w);
+            const uint32_t positive = sign.at ? word_of(&sign, i, w) : made[w % WORDS][i];
+            plus[w][i] = keep & positive;
+            minus[w][i] = keep & ~positive;
         }
     }
 }
-INLINE void signs_any(const generator *g, uint32_t first, uint32_t line, const mask_view *m, bits plus, bits minus) {
-    const rows r = rows_of(g, first);
-    uint32_t kept[LANES][LINE*WORDS];
-    kept_rows(first, line, m, kept);
-    for (int b = 0; b < LINE; b++) {
-        uint32_t word[WORDS][LANES];
-        words_of(g, &r, column_of(g, line*LINE + b), word);
-        for (int k = 0; k < WORDS; k++) for (int i = 0; i < LANES; i++) {
-            plus[b*WORDS + k][i] = kept[i][b*WORDS + k] & word[k][i];
-            minus[b*WORDS + k][i] = kept[i][b*WORDS + k] & ~word[k][i];
-        }
-    }
-}
-static void signs_portable(const generator *g, uint32_t first, uint32_t line, const mask_view *m, bits plus, bits minus) { signs_any(g, first, line, m, plus, minus); }

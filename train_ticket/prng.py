@@ -92,7 +92,7 @@ def steps_of(
     distribution: str, # 'signed', 'uniform' or 'normal'
 ): # Whole numbers [rows, blocks · PER_BLOCK], an array or a tensor as `words` is
     "The steps of some rows: what the weights are multiples of."
-    numpy, flat = isinstance(words, np.ndarray), lambda values: values.reshape(len(values), -1)
+    numpy, flat = isinstance(words, np.ndarray), lambda a: a.reshape(len(a), math.prod(a.shape[1:]))
     if distribution == 'signed':   # zeros and ones → −1 and +1; int8 has room for all of it
         bits = flat(_to_bits(words))
         return (bits.view(np.int8) if numpy else bits.to(torch.int8))*2 - 1
