@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'FLAGS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'UserError', 'plain', 'error_text', 'one_line_error',
            'warn', 'brief_warnings', 'near', 'pick', 'option', 'options_of', 'check_options', 'Parser', 'number',
-           'make_parser', 'atomic_write', 'append_record', 'read_records', 'cache_folder', 'versions', 'hardware',
-           'instructions', 'keep_large_blocks', 'replace_module', 'dtype_of', 'suited', 'load_factory', 'build_own']
+           'make_parser', 'atomic_write', 'append_record', 'read_records', 'missing', 'run_missing', 'cache_folder',
+           'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'replace_module', 'dtype_of',
+           'suited', 'load_factory', 'build_own']
 
 # %% ../nbs/00_core.ipynb #54cae0c6
 from contextlib import contextmanager
 from dataclasses import field, fields
+from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
@@ -20,6 +23,7 @@ import argparse, ctypes, difflib, fcntl, importlib, importlib.util
 import json, math, os, platform, secrets, sys, warnings
 import torch
 from torch import nn, Tensor
+from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #28cf6702
 class UserError(ValueError):
@@ -249,6 +253,50 @@ def read_records(
             raise UserError(f'{path}, line {number}: this is no record in JSON')
     return [json.loads(line) for line in lines if line.strip()]
 
+# %% ../nbs/00_core.ipynb #7f108b42
+def missing(
+    settings, # Dicts
+    path, # The JSON-lines file of their records
+    key=None, # The names that make a record known; None: all names of the setting
+) -> list: # Of those settings
+    "The settings that no record of a file has."
+    records, wanted = read_records(path), [(s, tuple(key or s)) for s in settings]
+    there = {names: {_values(record, names) for record in records} for _, names in wanted}
+    return [s for s, names in wanted if _values(s, names) not in there[names]]
+
+def _values(record: dict, names) -> str: # as JSON has them: a tuple equals a list
+    return json.dumps([record.get(name) for name in names])
+
+# %% ../nbs/00_core.ipynb #54a19079
+def run_missing(
+    settings, # Dicts, in the order in which they are to run
+    run, # setting → record, or several records, or None if it appends them itself
+    path, # The JSON-lines file of the records
+    key=None, # As in `missing`
+    together=None, # Names: neighbours that agree in these are one call, `run([setting, …])`
+):
+    "Run the settings whose records a file lacks, and append these; Ctrl-C ends it with status 130."
+    left = missing(settings, path, key)
+    groups = [list(g) for _, g in groupby(left, lambda s: _values(s, together))] if together else zip(left)
+    with tqdm(total=len(left), desc=Path(path).stem, disable=None) as bar, _stopping():
+        for group in groups:
+            if todo := missing(group, path, key):   # another process may have been quicker
+                _append(path, run(todo if together else todo[0]))
+            bar.update(len(group))
+
+# %% ../nbs/00_core.ipynb #b3d7c667
+def _append(path, made): # made: what `run` returns
+    for record in [made] if isinstance(made, dict) else made or ():
+        append_record(path, record)
+
+@contextmanager
+def _stopping(): # Ctrl-C becomes one line and status 130
+    try:
+        yield
+    except KeyboardInterrupt:
+        print('stopped: the same command goes on with what is missing', file=sys.stderr)
+        raise SystemExit(130) from None
+
 # %% ../nbs/00_core.ipynb #7d6390e8
 def cache_folder() -> Path: # Not created here
     "The user's cache: `$XDG_CACHE_HOME/train_ticket`, by default ~/.cache/train_ticket."
@@ -287,6 +335,15 @@ def instructions() -> dict: # flags of the processor; torch: the set that PyTorc
     words = set(about.read_text().lower().split()) if about.exists() else ()
     used = torch.backends.cpu.get_cpu_capability()
     return dict(flags=[flag for flag in FLAGS if flag in words], torch=used)
+
+# %% ../nbs/00_core.ipynb #8509f0ce
+def made_by(
+    command: str, # What a person types to make the record again
+    device: str = 'cpu', # Or 'cuda'
+) -> dict: # command, hardware, versions, finished
+    "What every record states about how it was made."
+    finished = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return dict(command=command, hardware=hardware(device), versions=versions(), finished=finished)
 
 # %% ../nbs/00_core.ipynb #72efbb02
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3   # from glibc's malloc.h
