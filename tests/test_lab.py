@@ -119,7 +119,7 @@ def test_first_ticket(lab, tmp_path, mnist):
         assert browser.evaluate(figures)[-2] == 1, 'the closing figure'
         pictures = 'document.querySelectorAll(".jp-Notebook .jp-OutputArea img")'
         browser.wait(f'[...{pictures}].at(-1)?.naturalWidth > 400', 20, 'the closing figure')
-        assert browser.evaluate(f'({SHARP})([...{pictures}].at(-1))')
+        assert browser.evaluate(f'[...{pictures}].every({SHARP})'), 'two pixels per point'
         shot(browser, 'first_ticket')
 
 

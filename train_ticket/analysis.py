@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'WHAT', 'SIGNED', 'BINS', 'LABELS', 'RunFolder', 'ticket_path', 'load_run', 'axes', 'side_by_side', 'finish',
-           'montage', 'picture_at', 'show', 'small_png', 'sharp_png', 'small_figures', 'first_layer', 'image_shape',
-           'plot_pixels', 'frozen_weights', 'unit_pictures', 'plot_units', 'plot_units_three_ways', 'plot_kernels',
-           'need_records', 'plot_density', 'plot_margins', 'MaskHistory', 'save_history', 'load_history', 'masks_now',
-           'keep_masks', 'decision_epochs', 'plot_decisions', 'plot_decided', 'plot_gates', 'curve', 'plot_curve',
-           'plot_gap', 'plot_front_page', 'iou', 'chance_iou', 'agreement', 'plot_agreement', 'all_bits',
-           'marchenko_pastur', 'eigenvalues', 'used_and_shuffled', 'plot_spectrum', 'plot_singular_vectors']
+           'montage', 'picture_at', 'show', 'small_png', 'sharp_png', 'small_figures', 'image_shape', 'plot_pixels',
+           'frozen_weights', 'unit_pictures', 'plot_units', 'plot_units_three_ways', 'plot_kernels', 'need_records',
+           'plot_density', 'plot_margins', 'MaskHistory', 'save_history', 'load_history', 'masks_now', 'keep_masks',
+           'decision_epochs', 'plot_decisions', 'plot_decided', 'plot_gates', 'curve', 'plot_curve', 'plot_gap',
+           'plot_front_page', 'iou', 'chance_iou', 'agreement', 'plot_agreement', 'all_bits', 'marchenko_pastur',
+           'eigenvalues', 'used_and_shuffled', 'plot_spectrum', 'plot_singular_vectors']
 
 # %% ../nbs/16_analysis.ipynb #4fb4c860
 from dataclasses import dataclass, replace
@@ -154,10 +154,10 @@ def small_png(
     figure, # matplotlib's
     dpi: int = 80, # Pixels per inch
 ) -> bytes:
-    "A figure as a PNG of 128 colours."
+    "A figure as a PNG of 64 colours."
     drawn, small = BytesIO(), BytesIO()
     figure.savefig(drawn, format='png', dpi=dpi, bbox_inches='tight')
-    image = Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(drawn).convert('RGB').quantize(64, dither=Image.Dither.NONE)
     image.save(small, 'png', optimize=True)
     return small.getvalue()
 
@@ -177,15 +177,10 @@ def small_figures():
         shell.display_formatter.formatters['image/png'].for_type(plt.Figure, sharp_png)
 
 # %% ../nbs/16_analysis.ipynb #be271237
-def first_layer(ticket: Ticket) -> Layer:
-    "A ticket's first layer; a `TicketError` where there is none."
-    if not ticket.layers: raise TicketError('this network is dense: it has no masks')
-    return ticket.layers[0]
-
-# %% ../nbs/16_analysis.ipynb #df855821
 def image_shape(ticket: Ticket) -> tuple: # (C, H, W)
     "The picture that a row of the first layer's mask is; a `TicketError` where it is none."
-    first, shape = first_layer(ticket), tuple(ticket.arch_args.get('in_shape') or ())
+    if not ticket.layers: raise TicketError('this network is dense: it has no masks')
+    first, shape = ticket.layers[0], tuple(ticket.arch_args.get('in_shape') or ())
     if len(shape) == 3 and first.shape[1:] == (math.prod(shape),): return shape
     size = '×'.join(map(str, first.shape))
     raise TicketError(f'the first layer, {first.name!r}, has weights of {size}, not one per pixel')
@@ -275,18 +270,19 @@ def plot_density(run: RunFolder, ax=None):
     return finish(ax, f'{run.about}, n = 1 run', xlabel='epoch', ylabel='density (fraction kept)')
 
 # %% ../nbs/16_analysis.ipynb #71bb0e34
-def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place in the ticket
-    "Densities of a layer's rows and columns: what is wider than the dashed curve, the mask treats unequally."
+def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
+    "Densities of rows and columns: what is wider than the dashed curve, the mask treats unequally."
     ax, place = axes(ax), ticket.layers[layer]
-    mask, names = ticket.masks[place.name].reshape(place.shape[0], -1), ('columns', 'rows')
-    found = {f'{name}, n = {mask.shape[1 - axis]}': mask.mean(axis) for axis, name in enumerate(names)}
+    mask = ticket.masks[place.name].reshape(place.shape[0], -1)
+    found = {f'{name}, n = {mask.shape[1 - axis]}': mask.mean(axis)
+             for axis, name in enumerate(('columns', 'rows'))}
     sns.histplot(found, stat='density', common_norm=False, bins=24, element='step', alpha=.35, ax=ax)
     for axis in range(2):
         coins = norm(mask.mean(), mask.std()/math.sqrt(mask.shape[axis]) + 1e-9)
         x = np.linspace(*coins.interval(.9999), 99)
         ax.plot(x, coins.pdf(x), '--', color=f'C{axis}')
-    ax.set_title(f'Layer {place.name} (dashed: independent coins)', fontsize=10)
-    ax.set(xlabel='density (fraction kept)', ylabel='probability density')
+    ax.set(xlabel='density (fraction kept)', title=f'Layer {place.name} (dashed: coins)')
+    plt.setp(ax.get_legend().get_texts(), size=8)
     return ax
 
 # %% ../nbs/16_analysis.ipynb #7053c766
@@ -540,18 +536,17 @@ def used_and_shuffled(ticket: Ticket, layer: Layer) -> list: # of two arrays [ou
     return [(frozen*kept).reshape(len(mask), -1) for kept in (mask, shuffled)]
 
 # %% ../nbs/16_analysis.ipynb #5e3048ee
-def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place in the ticket
-    "Eigenvalues of a layer's weights: bars beyond the dashed curve are order that a shuffled mask loses."
-    ax, place = axes(ax), ticket.layers[layer]
-    used, shuffled = used_and_shuffled(ticket, place)
+def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
+    "Eigenvalues of the weights: bars beyond the dashed curve are order that a shuffled mask loses."
+    ax, (used, shuffled) = axes(ax), used_and_shuffled(ticket, ticket.layers[layer])
     ratio, variance = min(used.shape)/max(used.shape), (used**2).mean() + 1e-9
     values, edge = eigenvalues(used), variance*(1 + math.sqrt(ratio))**2
-    x, how = np.linspace(1e-3, edge, 400), dict(bins=60, range=(0, max(*values, edge)), density=True)
-    ax.hist(values, alpha=.6, label='masked weights', **how)
-    ax.hist(eigenvalues(shuffled), histtype='step', label='mask shuffled', **how)
-    ax.plot(x, marchenko_pastur(x, ratio, variance), 'k--', label='Marchenko–Pastur')
-    title = f'Layer {place.name}: {(values > edge).sum()} of n = {len(values)} beyond the edge'
-    return finish(ax, title, xlabel='eigenvalue of WWᵀ/n (scale²)', ylabel='probability density')
+    x, how = np.linspace(1e-3, edge), dict(bins=60, range=(0, max(*values, edge)), density=True)
+    ax.hist(values, alpha=.6, label='masked', **how)
+    ax.hist(eigenvalues(shuffled), histtype='step', label='shuffled', **how)
+    ax.plot(x, marchenko_pastur(x, ratio, variance), 'k--', label='random')
+    title = f'Layer {ticket.layers[layer].name}: {(values > edge).sum()} beyond the curve'
+    return finish(ax, title, xlabel='eigenvalue of WWᵀ/n (scale²)', ylabel='density')
 
 # %% ../nbs/16_analysis.ipynb #0653674b
 def plot_singular_vectors(ticket: Ticket, count: int = 8, ax=None):

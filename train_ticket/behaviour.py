@@ -92,17 +92,18 @@ def predict(
 ) -> Predictions:
     "A run's answers on test images; a `UserError` where images or network aren't to be had."
     ticket, network, data = run.ticket, to_model(run.ticket, model), data_for(run, dataset)
-    each = seconds_per_image(network, next(iter(test_images(ticket, sample(data, 32))))[0])
-    part = sample(data, int(max(100, min(seconds/each, len(data.test)))))
+    total, (first, _) = len(data.test), next(iter(test_images(ticket, sample(data, 32))))
+    each = seconds_per_image(network, first)
+    part = sample(data, int(max(100, min(seconds/each, total))))
     batches = list(test_images(ticket, part, batch_size=250))
-    return Predictions(part, batches, part.test.labels, probabilities(network, batches), len(data.test), each)
+    return Predictions(part, batches, part.test.labels, probabilities(network, batches), total, each)
 
 # %% ../nbs/16_behaviour.ipynb #56b1f0b5
 def plot_confusion(labels: np.ndarray, answers: np.ndarray, classes: tuple, ax=None): # int64 [N] both
     "Counts of true classes and answers: a dark cell is a pair of classes that the network confuses."
     counts, ax = confusion_matrix(labels, answers, labels=range(len(classes))), axes(ax, (5, 4.2))
-    right, few = np.eye(len(classes), dtype=bool), len(classes) <= 12
-    how = dict(annot=few, fmt='d', annot_kws=dict(size=7), xticklabels=classes, yticklabels=classes, ax=ax)
+    right, how = np.eye(len(classes)) > 0, dict(fmt='d', annot=len(classes) <= 12, annot_kws=dict(size=7))
+    how |= dict(xticklabels=classes, yticklabels=classes, ax=ax)
     sns.heatmap(counts, mask=~right, cmap=['.95'], cbar=False, **how)
     sns.heatmap(counts, mask=right, cmap='cividis_r', cbar_kws=dict(label='mistakes'), **how)
     ax.tick_params('y', rotation=0)
@@ -126,18 +127,18 @@ def surest_mistakes(labels: np.ndarray, p: np.ndarray, count: int) -> np.ndarray
     return rows[np.argsort(-p[rows].max(1), kind='stable')][:count]
 
 # %% ../nbs/16_behaviour.ipynb #22e98ea5
-def plot_mistakes(data: Dataset, answers: dict, count: int = 12): # answers: network's name → probabilities
+def plot_mistakes(data: Dataset, answers: dict): # name → probabilities
     "Images that the first network gets wrong, the surest first, with the answers of all of them."
     labels, first = data.test.labels, next(iter(answers.values()))
-    rows, n = surest_mistakes(labels, first, count), f'n = {len(labels):,} test images'
-    figure, places = plt.subplots(-(-count//6), 6, figsize=(7, 3.4), layout='constrained', squeeze=False)
-    figure.suptitle(f'The surest {len(rows)} of {(first.argmax(1) != labels).sum():,} mistakes, {n}', size=10)
+    rows, wrong = surest_mistakes(labels, first, 12), (first.argmax(1) != labels).sum()
+    figure, places = plt.subplots(2, 6, figsize=(7, 3.4), layout='constrained')
+    figure.suptitle(f'The surest {len(rows)} of {wrong:,} mistakes, n = {len(labels):,} images', size=10)
     for ax in places.flat:
         ax.set_axis_off()
     for ax, row in zip(places.flat, rows):
         ax.imshow(data.test.images[row].mean(-1), cmap='gray')
         lines = [f'{name} {data.classes[p[row].argmax()]} {p[row].max():.0%}' for name, p in answers.items()]
-        ax.set_title('\n'.join([f'is {data.classes[labels[row]]}', *lines]), fontsize=6.5)
+        ax.set_title('\n'.join([f'is {data.classes[labels[row]]}', *lines]), size=6.5)
     return places[0, 0]
 
 # %% ../nbs/16_behaviour.ipynb #95d6481d
@@ -192,14 +193,14 @@ def _mask_name(stored: str) -> str: # 'a.parametrizations.weight.0.scores' → '
 # %% ../nbs/16_behaviour.ipynb #0033a94f
 def load_scores(run: RunFolder) -> dict: # name → float32 tensor; the higher, the rather kept
     "The scores that a run's best mask was made from; a `TicketError` where its folder doesn't have them."
-    path, ranked = run.path/'best.scores.safetensors', run.ticket.training.get('gate') == 'popup'   # by size
+    path = run.path/'best.scores.safetensors'
     if not path.exists(): raise TicketError(f'{path}: this folder has no scores')
     try: stored = load_file(path)
     except Exception as error: raise TicketError(f'{path}: its scores cannot be read: {error}') from error
-    scores = {_mask_name(name): s for name, s in stored.items() if name.endswith('scores')}
-    found = {name: s.abs() if ranked else s for name, s in scores.items()}
+    by_size = run.ticket.training.get('gate') == 'popup'
+    found = {_mask_name(name): s.abs() if by_size else s for name, s in stored.items() if 'scores' in name}
     for layer in run.ticket.layers:
-        if layer.name not in found or tuple(found[layer.name].shape) != tuple(layer.shape):
+        if layer.name not in found or found[layer.name].shape != layer.shape:
             raise TicketError(f'{path}: the scores of {layer.name!r} are not those of the ticket')
     return found
 
@@ -271,19 +272,21 @@ def robustness(
 ) -> pd.DataFrame: # layer, draw, fraction, accuracy
     "Accuracy after damage to the masks, layer by layer."
     if how == 'score' and not scores: raise TicketError('pruning by score takes scores: see load_scores')
-    targets, tables = targets or [*opened.layers, 'all'], []
-    for target, draw in itertools.product(targets, range(1 if how == 'score' else repeats)):
-        found = damage_curve(opened, target, batches, fractions, how, scores, draw)
-        tables.append(pd.DataFrame(dict(layer=target, draw=draw, fraction=fractions, accuracy=found)))
-    return pd.concat(tables, ignore_index=True)
+    pairs = itertools.product(targets or [*opened.layers, 'all'], range(1 if how == 'score' else repeats))
+    return pd.concat([pd.DataFrame(dict(
+        layer=target, draw=draw, fraction=fractions,
+        accuracy=damage_curve(opened, target, batches, fractions, how, scores, draw)))
+        for target, draw in pairs], ignore_index=True)
 
 # %% ../nbs/16_behaviour.ipynb #e6086235
 def plot_robustness(table: pd.DataFrame, how: str = 'flip', n: int = None, ax=None): # n: images
     "Accuracy against the fraction of damaged bits: the layer whose line falls first matters most."
+    table = table.assign(layer='layer ' + table.layer)
     percent = table.assign(fraction=100*table.fraction, accuracy=100*table.accuracy)
     ax, ticks = axes(ax), percent.fraction.unique()
     sns.lineplot(percent, x='fraction', y='accuracy', hue='layer', errorbar=('pi', 100), ax=ax, **POINTS)
     ax.set_xscale('symlog', linthresh=1)
+    ax.set_xlim(-.1, 1.1*ticks.max())
     ax.set_xticks(ticks, [f'{x:g}' for x in ticks])
     ax.minorticks_off()
     title = 'One order per layer' if how == 'score' else f'Mean and range, n = {table.draw.nunique()} draws'
@@ -296,15 +299,16 @@ def plan_damage(
     opened: OpenNetwork,
     found: Predictions,
     seconds: float, # For one kind of damage
-    layers: int = 8, # With more layers, only all at once
-    enough: int = 200, # Images; where fewer fit, only all at once
-) -> tuple: # (targets, batches of at least 50 images)
-    "What fits into a time: layer by layer or all at once, and so many images."
-    costs, images = dict(all=found.seconds), found.some(16)[0][0]
+    layers: int = 8, # With more: all at once
+    enough: int = 200, # Images
+) -> tuple: # (targets, draws, batches of at least 50 images)
+    "What fits into a time: layer by layer rather than all at once, two draws rather than one."
+    costs, images = {}, found.some(16)[0][0]
     for name in opened.layers if len(opened.layers) <= layers else ():
         before, after = opened.split(name)
         costs[name] = seconds_per_image(after, before(images), 1)
-    for targets in list(costs)[::-1], ['all']:
-        n = int(seconds/sum(costs[target] for target in targets)/(2*len(FRACTIONS)))
+    for targets, draws in ([*costs, 'all'], 2), (['all'], 2), (['all'], 1):
+        each = sum(costs.get(target, found.seconds) for target in targets)
+        n = int(seconds/each/(draws*len(FRACTIONS)))
         if n >= min(enough, len(found.labels)): break
-    return targets, found.some(max(n, 50))
+    return targets, draws, found.some(max(n, 50))

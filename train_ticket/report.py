@@ -42,6 +42,7 @@ def figure(function, *arguments, note: str = '') -> Figure:
     "A figure that the function draws from these arguments."
     return Figure(partial(function, *arguments), note)
 
+# %% ../nbs/16_report.ipynb #3171aeb9
 @patch(as_prop=True)
 def name(self: Figure) -> str:
     "The function's name and its short arguments, for the progress bar."
@@ -71,6 +72,7 @@ def absent(why) -> str:
     "A line of the report in the place of a figure."
     return f'<p class="absent">Not shown: {escape(str(why))}.</p>'
 
+# %% ../nbs/16_report.ipynb #4cfa5483
 def drawn(figure: Figure) -> str: # HTML
     "A figure, or why it can't be drawn. It is closed afterwards."
     before = set(plt.get_fignums())
@@ -119,6 +121,7 @@ def mask_sections(run: RunFolder, layers: int) -> dict: # heading → figures
 def of_all(n: int, total: int) -> str: # a sentence, or nothing
     return f'Measured on {n:,} of {total:,} test images, to save time.' if n < total else ''
 
+# %% ../nbs/16_report.ipynb #1968237a
 def prediction_figures(run: RunFolder, found, dense: RunFolder = None, model=None) -> list:
     "What the network gets wrong, beside its dense twin where there is one. `found`: `behaviour.Predictions`."
     labels, data, answers = found.labels, found.data, {'ticket': found.answers}
@@ -129,30 +132,31 @@ def prediction_figures(run: RunFolder, found, dense: RunFolder = None, model=Non
         (behaviour.plot_confusion, labels, classes[0], data.classes),
         (behaviour.plot_mistakes, data, answers), *both)]
 
-# %% ../nbs/16_report.ipynb #ece88bc2
-def plot_damage(how: str, run: RunFolder, opened: behaviour.OpenNetwork, targets: list, batches: list):
+# %% ../nbs/16_report.ipynb #c681e213
+def plot_damage(how: str, run: RunFolder, opened: behaviour.OpenNetwork, targets, draws: int, batches: list):
     "Accuracy as bits of the masks are damaged: the layer whose line falls first matters most."
     scores = behaviour.load_scores(run) if how == 'score' else None
-    table = behaviour.robustness(opened, batches, how, targets=targets, scores=scores)
+    how_much = dict(targets=targets, repeats=draws, scores=scores)
+    table = behaviour.robustness(opened, batches, how, **how_much)
     return behaviour.plot_robustness(table, how, sum(len(labels) for _, labels in batches))
 
-# %% ../nbs/16_report.ipynb #1968237a
+# %% ../nbs/16_report.ipynb #1e96ace1
 def robustness_figures(run: RunFolder, found, seconds: float, model: nn.Module = None) -> list:
     "Damage of each kind that the run's folder allows, on the same images."
     kinds = [how for how in behaviour.HARM if how != 'score' or (run.path/'best.scores.safetensors').exists()]
     opened = behaviour.OpenNetwork(run.ticket, model)
-    targets, batches = behaviour.plan_damage(opened, found, seconds/len(kinds))
-    note = of_all(sum(len(labels) for _, labels in batches), found.total)
-    note += ' All layers are damaged at once.'*(targets == ['all'])
-    return [figure(plot_damage, how, run, opened, targets, batches, note=note) for how in kinds]
+    plan = behaviour.plan_damage(opened, found, seconds/len(kinds))
+    note = of_all(sum(len(labels) for _, labels in plan[-1]), found.total)
+    note += ' All layers are damaged at once.'*(plan[0] == ['all'])
+    return [figure(plot_damage, how, run, opened, *plan, note=note) for how in kinds]
 
-# %% ../nbs/16_report.ipynb #c681e213
+# %% ../nbs/16_report.ipynb #453ecc5e
 def network_sections(run: RunFolder, seconds: float, dataset, dense: RunFolder, model) -> dict:
     "The figures that need test images: heading → figures."
     found = behaviour.predict(run, dataset, model, seconds/4)
     sections = {'Predictions': prediction_figures(run, found, dense, model)}
     if not run.ticket.layers: return sections
-    images = found.some(100)[0][0]
+    images = found.some(50)[0][0]
     return sections | {
         'Effect': [figure(behaviour.plot_effects, run.ticket, images, model)],
         'Robustness': robustness_figures(run, found, seconds*3/4, model)}
@@ -164,6 +168,7 @@ figcaption{width:0;min-width:100%;font-size:.85rem;color:#444}
 pre{overflow-x:auto;background:#f5f5f5;padding:.8rem;font-size:.8rem}
 h2{border-top:1px solid #ccc;padding-top:1rem} .absent{color:#555;font-style:italic}'''
 
+# %% ../nbs/16_report.ipynb #99d7b328
 def page(title: str, body: str) -> str:
     "A whole HTML page."
     view = '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
