@@ -105,18 +105,18 @@ def test_factories_that_fail(model, words, capsys):
 
 
 def test_owners_of_networks_are_told_the_option(done, capsys):
-    from train_ticket import analysis
+    from train_ticket import report
     path = done['ticket']
     assert '--model' in command(capsys, infer.main, '--ticket', path)
-    assert not analysis.main(['runs/x']) and '--model' in Path('runs/x/report.html').read_text()
+    assert not report.main(['runs/x']) and '--model' in Path('runs/x/report.html').read_text()
     capsys.readouterr()
     assert '--model' in command(capsys, infer.main, '--ticket', path, '--model', f'{OWN}:conv1d')
 
 
 def test_every_command_takes_the_model(done, capsys):
-    from train_ticket import analysis
+    from train_ticket import report
     path, model = done['ticket'], ['--model', f'{OWN}:with_logits']
-    commands = (infer.main, ['--ticket', path]), (ticket.main, ['audit', path]), (analysis.main, ['runs/x'])
+    commands = (infer.main, ['--ticket', path]), (ticket.main, ['audit', path]), (report.main, ['runs/x'])
     for main, arguments in commands:
         assert not main([*map(str, arguments), *model]), capsys.readouterr().err
 

@@ -213,11 +213,11 @@ class LiveCurve(Logger):
         made, axes = figure(1, 2)
         plot_curve(self.records, self.config.get('epochs'), axes)
         png = io.BytesIO()
-        made.savefig(png, dpi=80)
+        made.savefig(png, dpi=160)
         if self.shown:
-            self.shown.update(Image(png.getvalue()))
+            self.shown.update(Image(png.getvalue(), retina=True))
         else:
-            self.shown = display(Image(png.getvalue()), display_id=True)
+            self.shown = display(Image(png.getvalue(), retina=True), display_id=True)
 
 # %% ../nbs/12_loggers.ipynb #11aa8261
 def pixels(made) -> np.ndarray: # uint8 [H, W, 3]
