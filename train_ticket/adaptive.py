@@ -41,7 +41,8 @@ class Model:
         self.width, self.offsets, self.noise = width, offsets(width), 0
         self.columns = NEAR + len(self.offsets)
         self.weights = [0]*(self.columns + fan_in)
-        self.rates = [*FIRST_RATES[:NEAR], *[FIRST_RATES[NEAR]]*len(self.offsets), *[FIRST_RATES[-1]]*fan_in]
+        shared, near, column = FIRST_RATES[:NEAR], FIRST_RATES[NEAR], FIRST_RATES[-1]
+        self.rates = [*shared, *[near]*len(self.offsets), *[column]*fan_in]
     def _forget(self, term):
         self.weights[term], self.rates[term] = 0, FIRST_RATES[term]
 
@@ -122,16 +123,16 @@ def decode_reference(
     signs: np.ndarray, # bool [rows, fan_in]
     width: int = 0, # The same as for the encoder
 ) -> np.ndarray: # bool [rows, fan_in]
-    "The mask of a code, computed in Python. Any bytes are the code of some mask."
+    "The mask of a code, computed in Python."
     model, interval, mask = Model(signs.shape[1], width), Interval(), np.zeros(signs.shape, bool)
-    number, following = int.from_bytes(code[:4].ljust(4, b'\0'), 'big'), chain(code[4:], repeat(0))
+    number, rest = int.from_bytes(code[:4].ljust(4, b'\0'), 'big'), chain(code[4:], repeat(0))
     for kept_row, sign_row in zip(mask, signs.tolist()):
         model.begin_row()
         for column, positive in enumerate(sign_row):
             p = model.predict(1 if positive else -1)
             kept_row[column] = kept = number <= interval.split(p)
             for _ in interval.narrow(p, kept):
-                number = number << 8 & 0xFFFFFFFF | next(following)
+                number = number << 8 & 0xFFFFFFFF | next(rest)
             model.learn(kept)
     return mask
 

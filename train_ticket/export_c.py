@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'CALIBRATION_IMAGES', 'Unsupported', 'chain', 'Stage', 'out_shape', 'stages_of', 'zeros_of',
-           'integer_scores', 'calibrated', 'arena', 'c_source', 'main']
+           'integer_scores', 'calibrated', 'arena', 'Program', 'c_source', 'main']
 
 # %% ../nbs/15_c.ipynb #c67a9773
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from . import prng
 from .adaptive import encode_adaptive
 from .coding import image_width
 from .core import UserError, atomic_write, build_own, one_line_error
-from .datasets import Dataset, load_dataset
+from .datasets import load_dataset
 from .kernels import source_of
 from .masks import tensor_place
 from .ticket import Layer, Ticket, load_ticket, masked_weights, skeleton
@@ -47,7 +47,7 @@ def chain(model: nn.Module) -> list: # of (name, module)
     inside = [node for node in nodes if node.op not in ('placeholder', 'output')]
     for node, before in zip(nodes[1:], nodes):
         if node.op == 'placeholder' or node.all_input_nodes != [before]:
-            raise Unsupported(f'{node.name} takes more than what comes before it: only chains can be written in C')
+            raise Unsupported(f'{node.name} takes more than the value before it: C takes only chains')
     modules = dict(model.named_modules())
     return [(str(node.target), _called(node, modules)) for node in inside]
 
@@ -74,6 +74,7 @@ def _pair(name, value) -> int: # the one number of a module's square setting
     if len(numbers) == 1 and isinstance(min(numbers), int): return min(numbers)
     raise Unsupported(f'{name}: {value} is not one whole number')
 
+# %% ../nbs/15_c.ipynb #9915fc88
 def _positions(stage: Stage) -> tuple: # rows and columns of a convolution's output, before its pooling
     m, (_, height, width) = stage.module, stage.in_shape
     return tuple((side + 2*_pair('padding', m.padding) - k)//_pair('stride', m.stride) + 1
@@ -95,10 +96,10 @@ def _check_module(name: str, module: nn.Module, in_shape: tuple):
     wanted = module.in_features if isinstance(module, nn.Linear) else module.in_channels
     given = math.prod(in_shape) if isinstance(module, nn.Linear) else in_shape[0]
     if wanted != given: raise Unsupported(f'{name} takes {wanted} numbers or channels and is given {given}')
-    if math.prod(in_shape) > 65535: raise Unsupported(f'{name} takes {math.prod(in_shape):,} numbers, not ≤ 65,535')
-    if isinstance(module, nn.Conv2d):
-        if module.padding_mode != 'zeros': raise Unsupported(f'{name} pads with {module.padding_mode}, not zeros')
-        if _pair('dilation', module.dilation) != 1: raise Unsupported(f'{name} is dilated')
+    if math.prod(in_shape) > 65535: raise Unsupported(f'{name} takes more than 65,535 numbers')
+    if isinstance(module, nn.Linear): return
+    if module.padding_mode != 'zeros': raise Unsupported(f'{name} pads with {module.padding_mode}, not zeros')
+    if _pair('dilation', module.dilation) != 1: raise Unsupported(f'{name} is dilated')
 
 # %% ../nbs/15_c.ipynb #78813429
 def _new_stage(ticket: Ticket, layers: dict, name: str, module: nn.Module, in_shape: tuple) -> Stage:
@@ -106,7 +107,7 @@ def _new_stage(ticket: Ticket, layers: dict, name: str, module: nn.Module, in_sh
     _check_module(name, module, in_shape)
     layer = layers.get(id(module))
     if layer is None: raise Unsupported(f'{name} has no mask')
-    place, unit = (ticket.seed, layer.index, layer.shape, ticket.distribution), None
+    place = ticket.seed, layer.index, layer.shape, ticket.distribution
     unit = prng.unit(ticket.distribution, layer.scale)
     whole = np.rint(masked_weights(ticket, layer)/np.float32(unit)).astype(np.int32)
     rows = len(whole), -1
@@ -118,11 +119,17 @@ def _with_pool(stage: Stage, name: str, pool: nn.Module) -> Stage:
     "A stage with its pooling."
     if stage is None or isinstance(stage.module, nn.Linear) or stage.pool is not None:
         raise Unsupported(f'{name}: a pooling has to follow a convolution')
-    average = isinstance(pool, nn.AvgPool2d)
-    odd = pool.ceil_mode or _pair('padding', pool.padding) or _pair('dilation', getattr(pool, 'dilation', 1)) != 1
-    if odd or (average and pool.divisor_override): raise Unsupported(f'{name}: {pool} has unknown settings')
+    dilated = _pair('dilation', getattr(pool, 'dilation', 1)) > 1
+    odd = pool.ceil_mode or _pair('padding', pool.padding) or getattr(pool, 'divisor_override', None)
+    if dilated or odd: raise Unsupported(f'{name}: {pool} has settings that the engine does not know')
     plain = type(pool)(_pair('pooling', pool.kernel_size), _pair('stride of a pooling', pool.stride))
     return replace(stage, pool=plain, relu_first=stage.relu, relu=False)
+
+# %% ../nbs/15_c.ipynb #e018f719
+def _extended(stage: Stage, name: str, module: nn.Module) -> Stage: # with the module after it
+    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)): return _with_pool(stage, name, module)
+    if isinstance(module, nn.ReLU) and stage is not None: return replace(stage, relu=True)
+    raise Unsupported(f'{name} is a {type(module).__name__}, which cannot be written in C')
 
 # %% ../nbs/15_c.ipynb #72609d8d
 def stages_of(
@@ -130,19 +137,16 @@ def stages_of(
     model: nn.Module = None, # The dense network, where it isn't one of the registry
 ) -> list: # of `Stage`
     "A ticket's network as a chain of stages; `Unsupported` where C can't express it."
-    others = [*ticket.trained, *ticket.measured]
-    if others: raise Unsupported(f'{others[0]} is not a mask: only pure tickets without measured values')
-    model = skeleton(ticket, model)
+    for name in [*ticket.trained, *ticket.measured]:
+        raise Unsupported(f'{name} is not a mask: only pure tickets without measured values')
+    model, found = skeleton(ticket, model), []
     layers = {id(tensor_place(model, layer.name)[0]): layer for layer in ticket.layers}
-    found, shape = [], tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
+    shape = tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
     for name, module in chain(model):
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            if found: shape = out_shape(found[-1])
-            found.append(_new_stage(ticket, layers, name, module, shape))
-        elif isinstance(module, nn.ReLU) and found: found[-1] = replace(found[-1], relu=True)
-        elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-            found[-1:] = [_with_pool(found[-1] if found else None, name, module)]
-        elif not isinstance(module, PASSING): raise Unsupported(f'{name} is a {type(module).__name__}')
+            found.append(_new_stage(ticket, layers, name, module, out_shape(found[-1]) if found else shape))
+        elif not isinstance(module, PASSING):
+            found[-1:] = [_extended(found[-1] if found else None, name, module)]
     if not found: raise Unsupported('the network has no layer with a mask')
     return found
 
@@ -166,6 +170,10 @@ def _sums(stage: Stage, x: Tensor) -> Tensor: # float64 → float64 [N, *out_sha
     elif stage.pool is not None: x = (stage.pool(x)*stage.pool.kernel_size**2).round()
     return x.relu() if stage.relu else x
 
+def _shifted(images: np.ndarray, zeros: list) -> Tensor: # float64 [N, C, H, W], what the first stage reads
+    return torch.from_numpy(images).permute(0, 3, 1, 2).double() - torch.tensor(zeros)[:, None, None]
+
+# %% ../nbs/15_c.ipynb #74746e55
 def _to_bytes(stage: Stage, sums: Tensor) -> Tensor: # what the next stage reads
     return ((sums + 2**stage.shift//2)/2**stage.shift).floor().clamp(max=255)
 
@@ -176,7 +184,7 @@ def integer_scores(
     images: np.ndarray, # uint8 [N, H, W, C]
 ) -> np.ndarray: # int64 [N, classes]
     "What the integer form of the C file computes, bit for bit."
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).double() - torch.tensor(zeros)[:, None, None]
+    x = _shifted(images, zeros)
     for stage in stages[:-1]: x = _to_bytes(stage, _sums(stage, x))
     return _sums(stages[-1], x).flatten(1).long().numpy()
 
@@ -188,8 +196,7 @@ def calibrated(
     beyond: float = 1e-4, # The fraction of sums that may be cut to 255
 ) -> list: # of `Stage`, with shifts
     "The stages with the shifts of the integer form."
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).double() - torch.tensor(zeros)[:, None, None]
-    found = []
+    x, found = _shifted(images, zeros), []
     for stage in stages[:-1]:
         if not (stage.relu or (stage.relu_first and stage.pool is not None)):
             raise Unsupported(f'{stage.name} has no ReLU after it, which the integer form needs')
@@ -225,68 +232,94 @@ def arena(
     return total, places
 
 # %% ../nbs/15_c.ipynb #bbc3fbf6
+@dataclass
+class Program:
+    "What a C file is made of."
+    ticket: Ticket
+    stages: list                 # Of `Stage`
+    floats: bool                 # The float form?
+    masks: str                   # 'adaptive' or 'bits'
+    def __post_init__(self):
+        self.codes = [_coded(stage, self.masks) for stage in self.stages]
+        self.size, self.places = arena(self.stages, [adaptive for _, adaptive, _ in self.codes], self.floats)
+
+# %% ../nbs/15_c.ipynb #89707ddb
 def _coded(stage: Stage, masks: str) -> tuple: # (bytes, coded adaptively?, columns per row of an image)
     width = image_width(stage.mask.reshape(stage.layer.shape), stage.signs.reshape(stage.layer.shape))
     code = encode_adaptive(stage.mask, stage.signs, width) if masks == 'adaptive' else None
     if code is not None: return code, True, width
     return np.packbits(stage.mask, bitorder='little').tobytes(), False, 0
 
-def _shape_fields(stage: Stage) -> dict: # of `tt_stage`
-    m, pool, (outputs, height, width) = stage.module, stage.pool, out_shape(stage)
-    fields = dict(height=stage.in_shape[1], width=stage.in_shape[2], outputs=outputs, out_height=height,
-                  out_width=width, fan_in=stage.mask.shape[1], relu=int(stage.relu))
-    if isinstance(m, nn.Linear): return fields | dict(linear=1)
-    side = dict(pool=pool.kernel_size, pool_stride=pool.stride) if pool is not None else dict(pool=1, pool_stride=1)
-    return fields | side | dict(
-        groups=m.groups, group_channels=m.in_channels//m.groups, kernel_height=m.kernel_size[0],
-        kernel_width=m.kernel_size[1], stride=_pair('stride', m.stride), padding=_pair('padding', m.padding),
-        average=int(isinstance(pool, nn.AvgPool2d)), relu_first=int(stage.relu_first))
-
 # %% ../nbs/15_c.ipynb #bbb7576e
-def _braced(values, each: int = 20) -> str: # C's initialiser of an array
-    texts = [str(value) for value in values] or ['0']
-    return '{\n    ' + ',\n    '.join(', '.join(texts[i:i + each]) for i in range(0, len(texts), each)) + '}'
+def _sizes_of(stage: Stage) -> dict: # fields of `tt_stage`
+    outputs, height, width = out_shape(stage)
+    return dict(height=stage.in_shape[1], width=stage.in_shape[2], outputs=outputs, out_height=height,
+                out_width=width, fan_in=stage.mask.shape[1], relu=stage.relu, shift=stage.shift)
 
-def _stage_text(fields: dict) -> str:
-    items = (f'.{name} = {value}' for name, value in fields.items() if value)
-    return '    {' + ', '.join(items) + '}'
+# %% ../nbs/15_c.ipynb #722a18eb
+def _windows_of(stage: Stage) -> dict: # those of a convolution and its pooling
+    m, pool = stage.module, stage.pool
+    if isinstance(m, nn.Linear): return dict(linear=1)
+    size, step = (1, 1) if pool is None else (pool.kernel_size, pool.stride)
+    return dict(groups=m.groups, group_channels=m.in_channels//m.groups, kernel_height=m.kernel_size[0],
+                kernel_width=m.kernel_size[1], stride=_pair('stride', m.stride),
+                padding=_pair('padding', m.padding), pool=size, pool_stride=step,
+                average=isinstance(pool, nn.AvgPool2d), relu_first=stage.relu_first)
 
 # %% ../nbs/15_c.ipynb #9ee07c87
-def _tables(stages: list, coded: list, places: list, ticket: Ticket, floats: bool) -> str:
-    "The part of the C file between its types and its engine."
-    lines, start = [], 0
-    for i, (stage, (code, adaptive, row), place) in enumerate(zip(stages, coded, places)):
-        average = stage.pool.kernel_size**2 if isinstance(stage.pool, nn.AvgPool2d) else 1
-        own = dict(layer=stage.layer.index, code=start, code_size=len(code), **dict(zip(('in', 'out', 'scratch'), place)),
-                   image=int(i == 0), coded=int(adaptive), row=row, shift=stage.shift)
-        if floats: own['unit'] = f'{float(np.float32(stage.unit/average)).hex()}f'
-        lines.append(_stage_text(own | _shape_fields(stage)))
-        start += len(code)
-    masks = _braced(b''.join(code for code, *_ in coded))
-    text = f'static const uint8_t tt_masks[] = {masks};\n\nstatic const tt_stage tt_stages[] = {{\n'
-    text += ',\n'.join(lines) + '};\n\n'
-    if not floats: return text + f'static const uint8_t tt_zeros[] = {_braced(zeros_of(ticket))};\n'
-    channels = stages[0].in_shape[0]
-    for name, key, usual in ('tt_means', 'mean', 0.), ('tt_deviations', 'std', 1.):
-        values = ticket.normalisation.get(key) or [usual]*channels
-        text += f'static const float {name}[] = {_braced([float(v).hex() + "f" for v in values])};\n'
-    return text
-
-# %% ../nbs/15_c.ipynb #bac83a41
-def _defines(stages: list, coded: list, ticket: Ticket, floats: bool, size: int) -> str:
-    "The head of the C file."
-    k0, k1 = prng.seed_key(ticket.seed)
-    channels, *plane = stages[0].in_shape
-    past = 1 << (2*max(row for *_, row in coded) + 2).bit_length()
-    zero = f'((s)->image ? tt_zeros[{"0" if channels == 1 else "(c)/TT_PLANE"}] : 0)'
-    values = dict(FLOAT=int(floats), ADAPTIVE=int(any(adaptive for _, adaptive, _ in coded)), PAST=past,
-                  STREAM=prng.STREAMS[ticket.distribution], PER_BLOCK=prng.PER_BLOCK[ticket.distribution],
-                  SEED_LOW=f'{k0}u', SEED_HIGH=f'{k1}u', CHANNELS=channels, PLANE=math.prod(plane),
-                  CLASSES=out_shape(stages[-1])[0], STAGES=len(stages), ARENA=size)
-    values['ZERO(s, c)'] = '0' if floats else zero
-    return ''.join(f'#define TT_{name} {value}\n' for name, value in values.items())
+def _stage_text(program: Program, i: int) -> str: # an initialiser of `tt_stage`
+    stage, (code, adaptive, row) = program.stages[i], program.codes[i]
+    start = sum(len(before) for before, *_ in program.codes[:i])
+    fields = dict(layer=stage.layer.index, code=start, code_size=len(code), coded=adaptive, row=row)
+    fields |= dict(zip(('in', 'out', 'scratch'), program.places[i])) | dict(image=i == 0)
+    fields |= _sizes_of(stage) | _windows_of(stage)
+    average = stage.pool.kernel_size**2 if isinstance(stage.pool, nn.AvgPool2d) else 1
+    texts = {name: str(int(value)) for name, value in fields.items() if value}
+    if program.floats: texts['unit'] = f'{float(np.float32(stage.unit/average)).hex()}f'
+    return '    {' + ', '.join(f'.{name} = {text}' for name, text in texts.items()) + '}'
 
 # %% ../nbs/15_c.ipynb #bf5708b1
+def _array(kind: str, name: str, values) -> str: # a constant of C
+    texts = [str(value) for value in values]
+    lines = (', '.join(texts[i:i + 20]) for i in range(0, len(texts), 20))
+    inside = ',\n    '.join(lines)
+    return f'static const {kind} {name}[] = {{\n    {inside}}};\n\n'
+
+# %% ../nbs/15_c.ipynb #c268ab15
+def _normalisation(program: Program) -> str:
+    if not program.floats: return _array('uint8_t', 'tt_zeros', zeros_of(program.ticket))
+    text, channels = '', program.stages[0].in_shape[0]
+    for name, key, usual in ('tt_means', 'mean', 0.), ('tt_deviations', 'std', 1.):
+        values = program.ticket.normalisation.get(key) or [usual]*channels
+        text += _array('float', name, [float(value).hex() + 'f' for value in values])
+    return text
+
+# %% ../nbs/15_c.ipynb #c1a7116a
+def _tables(program: Program) -> str: # between the engine's types and its functions
+    masks = _array('uint8_t', 'tt_masks', b''.join(code for code, *_ in program.codes) or [0])
+    stages = ',\n'.join(_stage_text(program, i) for i in range(len(program.stages)))
+    return f'{masks}static const tt_stage tt_stages[] = {{\n{stages}}};\n\n{_normalisation(program)}'
+
+# %% ../nbs/15_c.ipynb #e05a1e12
+def _defines(program: Program) -> str: # the head of the C file
+    ticket, (channels, *plane) = program.ticket, program.stages[0].in_shape
+    low, high = prng.seed_key(ticket.seed)
+    past = 1 << (2*max(row for *_, row in program.codes) + 2).bit_length()
+    which, adaptive = '0' if channels == 1 else '(c)/TT_PLANE', any(coded for _, coded, _ in program.codes)
+    values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PAST=past,
+                  STREAM=prng.STREAMS[ticket.distribution], PER_BLOCK=prng.PER_BLOCK[ticket.distribution],
+                  SEED_LOW=f'{low}u', SEED_HIGH=f'{high}u', CHANNELS=channels, PLANE=math.prod(plane),
+                  CLASSES=out_shape(program.stages[-1])[0], STAGES=len(program.stages), ARENA=program.size)
+    values['ZERO(s, c)'] = '0' if program.floats else f'((s)->image ? tt_zeros[{which}] : 0)'
+    return ''.join(f'#define TT_{name} {value}\n' for name, value in values.items())
+
+# %% ../nbs/15_c.ipynb #326aed9e
+def _about(program: Program) -> str: # a line on what the file is
+    form, payload = 'float' if program.floats else 'integer', sum(len(code) for code, *_ in program.codes)
+    return (f'{program.ticket.arch} of seed {program.ticket.seed}, {form} form: masks of {payload} bytes, '
+            f'an arena of {program.size} bytes')
+
+# %% ../nbs/15_c.ipynb #50c868a1
 def c_source(
     ticket: Ticket,
     images: np.ndarray = None, # uint8 [N, H, W, C], from the training set. None: the float form
@@ -294,16 +327,11 @@ def c_source(
     model: nn.Module = None, # The dense network, where it isn't one of the registry
 ) -> str:
     "A ticket as a C99 file, with `digit_scores` and `digit_class`; `Unsupported` where C can't express it."
-    stages, floats = stages_of(ticket, model), images is None
-    if not floats: stages = calibrated(stages, zeros_of(ticket), images)
-    coded = [_coded(stage, masks) for stage in stages]
-    size, places = arena(stages, [adaptive for _, adaptive, _ in coded], floats)
-    form, payload = 'float' if floats else 'integer', sum(len(code) for code, *_ in coded)
-    about = (f'/* {ticket.arch} of seed {ticket.seed}, written by train_ticket: {form} form, masks of {payload} bytes,\n'
-             f'   an arena of {size} bytes. digit_class(image) gives the class of an image of bytes. */\n')
-    tables = _tables(stages, coded, places, ticket, floats)
-    engine = source_of('digit.c').replace('/* TABLES */\n', tables)
-    return about + _defines(stages, coded, ticket, floats, size) + engine
+    stages = stages_of(ticket, model)
+    if images is not None: stages = calibrated(stages, zeros_of(ticket), images)
+    program = Program(ticket, stages, images is None, masks)
+    engine = source_of('digit.c').replace('/* TABLES */\n', _tables(program))
+    return f'/* {_about(program)}.\n   Written by train_ticket. */\n' + _defines(program) + engine
 
 # %% ../nbs/15_c.ipynb #8b72c68b
 CALIBRATION_IMAGES = 1000   # The first images of the training set
@@ -312,9 +340,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('tt_export', description='Write a ticket in another form.')
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
     c = kinds.add_parser('c', help='one C99 file for a microcontroller')
-    c.add_argument('ticket', type=Path, help='*.ticket.safetensors')
+    c.add_argument('ticket', type=Path)
     c.add_argument('-o', '--output', type=Path, default=Path('digit.c'), help='default: digit.c')
-    c.add_argument('--form', choices=('integer', 'float'), default='integer', help='default: integer')
+    c.add_argument('--form', choices=('integer', 'float'), default='integer')
     c.add_argument('--masks', choices=('adaptive', 'bits'), default='adaptive', help='small, or fast')
     c.add_argument('--dataset', help='of the training images; default: what the ticket was trained on')
     c.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
@@ -328,6 +356,7 @@ def _images(ticket: Ticket, name: str = None) -> np.ndarray: # uint8 [N, H, W, C
     data = load_dataset(name, ticket.arch_args.get('in_shape'))
     return data.train.images[:CALIBRATION_IMAGES]
 
+# %% ../nbs/15_c.ipynb #f8e1d4a1
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     "tt_export: write a ticket in another form."
     args = _parser().parse_args(argv)
@@ -338,5 +367,5 @@ def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
         atomic_write(args.output, text.encode())
     except (UserError, OSError) as error:
         return one_line_error(error)
-    print(f'{args.output}: {text[3:text.index(". digit_class")]}'.replace('\n  ', ''))
+    print(f'{args.output.name}: {text.splitlines()[0][3:-1]}')
     return 0

@@ -25,12 +25,14 @@ def whole(value: int) -> bytes:
     if value < 128: return bytes([value])
     return bytes([value & 127 | 128]) + whole(value >> 7)
 
+# %% ../nbs/06_ticket_squeeze.ipynb #be6ac028
 def decimal(value: float) -> bytes:
     "A finite number, as a whole number and a power of ten."
     sign, digits, exponent = Decimal(repr(float(value))).as_tuple()
     number = int(''.join(map(str, digits)))
     return whole(2*number + sign) + (exponent).to_bytes(2, 'little', signed=True)
 
+# %% ../nbs/06_ticket_squeeze.ipynb #9e2f26ca
 def text(value: str) -> bytes:
     "A text after the number of its bytes."
     return whole(len(value.encode())) + value.encode()
@@ -135,9 +137,10 @@ def _read_facts(reader: Reader) -> tuple: # (fields of `Ticket`, are the scales 
     if kind >= 32 or kind & 3 not in distributions: raise ValueError('it needs another train_ticket')
     arch, dataset = reader.text(), reader.text()
     args, classes = (parse_json(reader.text()) if kind & bit else None for bit in (8, 16))
-    facts = dict(seed=seed, distribution=distributions[kind & 3], arch=arch, arch_args=_arguments(arch, args),
-                 normalisation=_read_normalisation(reader), training=dict(dataset=dataset) if dataset else {},
-                 classes=DIGITS if classes is None else tuple(classes))
+    facts = dict(seed=seed, distribution=distributions[kind & 3], arch=arch, arch_args=_arguments(arch, args))
+    facts |= dict(normalisation=_read_normalisation(reader))
+    facts |= dict(training=dict(dataset=dataset) if dataset else {})
+    facts |= dict(classes=DIGITS if classes is None else tuple(classes))
     return facts, bool(kind & 4)
 
 # %% ../nbs/06_ticket_squeeze.ipynb #0cdf92ac

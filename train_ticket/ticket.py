@@ -159,10 +159,9 @@ def _coded(ticket: Ticket, layer: Layer) -> tuple: # (uint8 [n], coding)
 def _stated(ticket: Ticket, layer: Layer) -> tuple: # (for the header, uint8 tensor)
     "A layer as the file states it, and its mask in bytes."
     data, coding = _coded(ticket, layer)
-    stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))))
+    stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))), coding=coding)
     del stated['density']
-    kept = int(np.count_nonzero(ticket.masks[layer.name]))
-    return stated | dict(kept=kept, coding=coding), torch.from_numpy(data.copy())
+    return stated | dict(kept=int(ticket.masks[layer.name].sum())), torch.from_numpy(data.copy())
 
 # %% ../nbs/06_ticket.ipynb #dd4f3371
 def ticket_bytes(ticket: Ticket) -> bytes:
@@ -252,9 +251,6 @@ def _check_facts(f, tensors: dict, stated: dict, version: int):
 
 # %% ../nbs/06_ticket.ipynb #e34ed277
 def _read(path: Path) -> Ticket:
-    if is_compact(path):
-        from train_ticket.squeeze import unsqueeze
-        return unsqueeze(path.read_bytes())
     tensors, stated = read_header(path)
     version = version_of(stated, 'format_version', *range(1, FORMAT_VERSION + 1))
     version_of(stated, 'prng_version', prng.SPEC_VERSION)
@@ -269,6 +265,10 @@ def _read(path: Path) -> Ticket:
     raise ValueError(f'it claims pure: {claimed}, which its tensors contradict')
 
 # %% ../nbs/06_ticket.ipynb #e2896e03
+def _unsqueezed(path: Path) -> Ticket:
+    from train_ticket.squeeze import unsqueeze
+    return unsqueeze(path.read_bytes())
+
 _DAMAGE = ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
 
 # %% ../nbs/06_ticket.ipynb #50fc30ca
@@ -280,7 +280,7 @@ def load_ticket(
     path = Path(path)
     if not path.is_file(): raise TicketError(f'{path}: there is no such file')
     try:
-        ticket = _read(path)
+        ticket = _unsqueezed(path) if is_compact(path) else _read(path)
     except _DAMAGE as error:
         raise TicketError(f'{path}: not a usable ticket: {str(error) or type(error).__name__}') from error
     for layer in ticket.layers if check else ():
