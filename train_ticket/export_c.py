@@ -131,14 +131,17 @@ def _extended(stage: Stage, name: str, module: nn.Module) -> Stage: # with the m
     if isinstance(module, nn.ReLU) and stage is not None: return replace(stage, relu=True)
     raise Unsupported(f'{name} is a {type(module).__name__}, which cannot be written in C')
 
+def _check_pure(ticket: Ticket):
+    for name in [*ticket.trained, *ticket.measured]:
+        raise Unsupported(f'{name} is not a mask: only pure tickets without measured values')
+
 # %% ../nbs/15_c.ipynb #72609d8d
 def stages_of(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry
 ) -> list: # of `Stage`
     "A ticket's network as a chain of stages; `Unsupported` where C can't express it."
-    for name in [*ticket.trained, *ticket.measured]:
-        raise Unsupported(f'{name} is not a mask: only pure tickets without measured values')
+    _check_pure(ticket)
     model, found = skeleton(ticket, model), []
     layers = {id(tensor_place(model, layer.name)[0]): layer for layer in ticket.layers}
     shape = tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
@@ -301,15 +304,19 @@ def _tables(program: Program) -> str: # between the engine's types and its funct
     return f'{masks}static const tt_stage tt_stages[] = {{\n{stages}}};\n\n{_normalisation(program)}'
 
 # %% ../nbs/15_c.ipynb #e05a1e12
-def _defines(program: Program) -> str: # the head of the C file
-    ticket, (channels, *plane) = program.ticket, program.stages[0].in_shape
+def _random_numbers(ticket: Ticket) -> dict: # what the generator needs
     low, high = prng.seed_key(ticket.seed)
+    return dict(STREAM=prng.STREAMS[ticket.distribution], PER_BLOCK=prng.PER_BLOCK[ticket.distribution],
+                SEED_LOW=f'{low}u', SEED_HIGH=f'{high}u')
+
+# %% ../nbs/15_c.ipynb #98fea7b6
+def _defines(program: Program) -> str: # the head of the C file
+    channels, *plane = program.stages[0].in_shape
     past = 1 << (2*max(row for *_, row in program.codes) + 2).bit_length()
     which, adaptive = '0' if channels == 1 else '(c)/TT_PLANE', any(coded for _, coded, _ in program.codes)
-    values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PAST=past,
-                  STREAM=prng.STREAMS[ticket.distribution], PER_BLOCK=prng.PER_BLOCK[ticket.distribution],
-                  SEED_LOW=f'{low}u', SEED_HIGH=f'{high}u', CHANNELS=channels, PLANE=math.prod(plane),
-                  CLASSES=out_shape(program.stages[-1])[0], STAGES=len(program.stages), ARENA=program.size)
+    values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PAST=past, CHANNELS=channels,
+                  PLANE=math.prod(plane), CLASSES=out_shape(program.stages[-1])[0],
+                  STAGES=len(program.stages), ARENA=program.size) | _random_numbers(program.ticket)
     values['ZERO(s, c)'] = '0' if program.floats else f'((s)->image ? tt_zeros[{which}] : 0)'
     return ''.join(f'#define TT_{name} {value}\n' for name, value in values.items())
 
