@@ -154,7 +154,8 @@ def _declared(library):
 def library(): # A ctypes library, or None where there is no compiler
     "The coder in C, compiled at first use."
     from train_ticket.kernels import C_FLAGS, compile_c, source_of
-    for compiler in filter(shutil.which, [os.environ.get('CC', 'cc'), 'gcc', 'clang']):
+    own = os.environ.get('CC')
+    for compiler in [own] if own else filter(shutil.which, ('cc', 'gcc', 'clang')):
         try: path = compile_c(source_of('adaptive.c'), compiler, C_FLAGS, cache_folder())
         except OSError: path = None   # a cache that can't be written
         if path: return _declared(ctypes.CDLL(str(path)))

@@ -12,7 +12,7 @@ import json, math, zlib
 import constriction
 import numpy as np
 import torch
-from .adaptive import decode_adaptive, encode_adaptive
+from .adaptive import decode_adaptive, encode_adaptive, library
 
 # %% ../nbs/05_coding.ipynb #1ce61d75
 def pack(
@@ -89,7 +89,8 @@ def image_width(
 
 # %% ../nbs/05_coding.ipynb #6a3f09b8
 def _adaptively_coded(mask: np.ndarray, signs: np.ndarray) -> np.ndarray: # the width, then the code; or None
-    if mask.ndim < 2 or not 0 < mask.size <= ADAPTIVE_WEIGHTS: return None
+    most = ADAPTIVE_WEIGHTS if library() else 2**20   # without a compiler it would take minutes
+    if mask.ndim < 2 or not 0 < mask.size <= most: return None
     width = image_width(mask, signs)
     coded = encode_adaptive(mask.reshape(len(mask), -1), signs.reshape(len(mask), -1), width)
     return None if coded is None else np.frombuffer(bytes([width]) + coded, np.uint8)
