@@ -45,9 +45,9 @@ def figure(function, *arguments, note: str = '') -> Figure:
 # %% ../nbs/16_report.ipynb #3171aeb9
 @patch(as_prop=True)
 def name(self: Figure) -> str:
-    "The function's name and its short arguments, for the progress bar."
+    "The function's name and its first short argument, for the progress bar."
     short = [str(argument) for argument in self.draw.args if isinstance(argument, (str, int))]
-    return ' '.join([self.draw.func.__name__.removeprefix('plot_').replace('_', ' '), *short])
+    return ' '.join([self.draw.func.__name__.removeprefix('plot_').replace('_', ' '), *short[:1]])
 
 # %% ../nbs/16_report.ipynb #ddf69309
 def alt_text(name: str, ax) -> str:
