@@ -270,7 +270,7 @@ def plot_density(run: RunFolder, ax=None):
     return finish(ax, f'{run.about}, n = 1 run', xlabel='epoch', ylabel='density (fraction kept)')
 
 # %% ../nbs/16_analysis.ipynb #71bb0e34
-def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
+def plot_margins(ticket: Ticket, layer: int = 0, ax=None):
     "Densities of rows and columns: what is wider than the dashed curve, the mask treats unequally."
     ax, place = axes(ax), ticket.layers[layer]
     mask = ticket.masks[place.name].reshape(place.shape[0], -1)
@@ -279,9 +279,10 @@ def plot_margins(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
     sns.histplot(found, stat='density', common_norm=False, bins=24, element='step', alpha=.35, ax=ax)
     for axis in range(2):
         coins = norm(mask.mean(), mask.std()/math.sqrt(mask.shape[axis]) + 1e-9)
-        x = np.linspace(*coins.interval(.9999), 99)
+        x = np.linspace(*coins.interval(.999))
         ax.plot(x, coins.pdf(x), '--', color=f'C{axis}')
-    ax.set(xlabel='density (fraction kept)', title=f'Layer {place.name} (dashed: coins)')
+    ax.set_xlabel('density (fraction kept)')
+    ax.set_title(f'Layer {place.name} (dashed: coins)', size=10)
     plt.setp(ax.get_legend().get_texts(), size=8)
     return ax
 
@@ -536,7 +537,7 @@ def used_and_shuffled(ticket: Ticket, layer: Layer) -> list: # of two arrays [ou
     return [(frozen*kept).reshape(len(mask), -1) for kept in (mask, shuffled)]
 
 # %% ../nbs/16_analysis.ipynb #5e3048ee
-def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
+def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None):
     "Eigenvalues of the weights: bars beyond the dashed curve are order that a shuffled mask loses."
     ax, (used, shuffled) = axes(ax), used_and_shuffled(ticket, ticket.layers[layer])
     ratio, variance = min(used.shape)/max(used.shape), (used**2).mean() + 1e-9
@@ -545,7 +546,7 @@ def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None): # layer: its place
     ax.hist(values, alpha=.6, label='masked', **how)
     ax.hist(eigenvalues(shuffled), histtype='step', label='shuffled', **how)
     ax.plot(x, marchenko_pastur(x, ratio, variance), 'k--', label='random')
-    title = f'Layer {ticket.layers[layer].name}: {(values > edge).sum()} beyond the curve'
+    title = f'Layer {ticket.layers[layer].name}: {(values > edge).sum()} of n = {len(values)} beyond it'
     return finish(ax, title, xlabel='eigenvalue of WWᵀ/n (scale²)', ylabel='density')
 
 # %% ../nbs/16_analysis.ipynb #0653674b

@@ -156,14 +156,14 @@ def effects(ticket: Ticket, images: Tensor, model: nn.Module = None) -> pd.DataF
 
 # %% ../nbs/16_behaviour.ipynb #6b817295
 def plot_effects(ticket: Ticket, images: Tensor, model: nn.Module = None, ax=None):
-    "Kept weights, and those with an effect on some image: where the second bar is lower, some do nothing."
+    "Kept weights, and those with an effect on some image: where the second bar is shorter, some do nothing."
     found, sizes = effects(ticket, images, model), [math.prod(layer.shape) for layer in ticket.layers]
     bars = found[['kept', 'with an effect']].div(sizes, axis=0).mul(100)
-    bars.index = [f'{row.layer}\n{row.dead}' for row in found.itertuples()]
-    ax = bars.plot.bar(ax=axes(ax, (max(5, .5*len(sizes)), 3.4)), rot=0, width=.8)
-    ax.grid(False, axis='x')
+    bars.index = [f'{row.layer} ({row.dead})' for row in found.itertuples()]
+    ax = bars.plot.barh(ax=axes(ax, (5, 1.5 + .25*len(sizes))), width=.8)
+    ax.invert_yaxis()
     title = f'n = {sum(sizes):,} weights, n = {len(images):,} images'
-    return finish(ax, title, xlabel='layer, and its units without effect', ylabel='weights (% of the layer)')
+    return finish(ax, title, xlabel='weights (% of the layer)', ylabel='layer (units without effect)')
 
 # %% ../nbs/16_behaviour.ipynb #2090a699
 HARM = dict(flip='bits flipped', prune='kept weights removed at random',
@@ -289,7 +289,7 @@ def plot_robustness(table: pd.DataFrame, how: str = 'flip', n: int = None, ax=No
     ax.set_xlim(-.1, 1.1*ticks.max())
     ax.set_xticks(ticks, [f'{x:g}' for x in ticks])
     ax.minorticks_off()
-    title = 'One order per layer' if how == 'score' else f'Mean and range, n = {table.draw.nunique()} draws'
+    title = 'One order per layer' if how == 'score' else f'Mean and range of {table.draw.nunique()} draws'
     title += f', n = {n:,} images'*bool(n)
     return finish(ax, title, xlabel=f'{HARM[how]} (%)', ylabel='test accuracy (%)', ylim=(0, 101))
 

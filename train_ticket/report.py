@@ -45,9 +45,9 @@ def figure(function, *arguments, note: str = '') -> Figure:
 # %% ../nbs/16_report.ipynb #3171aeb9
 @patch(as_prop=True)
 def name(self: Figure) -> str:
-    "The function's name and its short arguments, for the progress bar."
+    "The function's name and its first short argument, for the progress bar."
     short = [str(argument) for argument in self.draw.args if isinstance(argument, (str, int))]
-    return ' '.join([self.draw.func.__name__.removeprefix('plot_').replace('_', ' '), *short])
+    return ' '.join([self.draw.func.__name__.removeprefix('plot_').replace('_', ' '), *short[:1]])
 
 # %% ../nbs/16_report.ipynb #ddf69309
 def alt_text(name: str, ax) -> str:
@@ -141,25 +141,28 @@ def plot_damage(how: str, run: RunFolder, opened: behaviour.OpenNetwork, targets
     return behaviour.plot_robustness(table, how, sum(len(labels) for _, labels in batches))
 
 # %% ../nbs/16_report.ipynb #1e96ace1
-def robustness_figures(run: RunFolder, found, seconds: float, model: nn.Module = None) -> list:
-    "Damage of each kind that the run's folder allows, on the same images."
-    kinds = [how for how in behaviour.HARM if how != 'score' or (run.path/'best.scores.safetensors').exists()]
+def robustness_figures(run: RunFolder, found, seconds: float, model=None, quick: bool = False) -> list:
+    "Damage of each kind that the run's folder allows, on the same images. `quick`: of the first kind."
+    scored = (run.path/'best.scores.safetensors').exists()
+    kinds = ['flip'] if quick else [how for how in behaviour.HARM if how != 'score' or scored]
     opened = behaviour.OpenNetwork(run.ticket, model)
     plan = behaviour.plan_damage(opened, found, seconds/len(kinds))
     note = of_all(sum(len(labels) for _, labels in plan[-1]), found.total)
     note += ' All layers are damaged at once.'*(plan[0] == ['all'])
+    note += ' A quick report leaves other damage out.'*quick
     return [figure(plot_damage, how, run, opened, *plan, note=note) for how in kinds]
 
 # %% ../nbs/16_report.ipynb #453ecc5e
-def network_sections(run: RunFolder, seconds: float, dataset, dense: RunFolder, model) -> dict:
+def network_sections(run: RunFolder, quick: bool, dataset, dense: RunFolder, model) -> dict:
     "The figures that need test images: heading → figures."
+    seconds = 3 if quick else 24
     found = behaviour.predict(run, dataset, model, seconds/4)
     sections = {'Predictions': prediction_figures(run, found, dense, model)}
     if not run.ticket.layers: return sections
     images = found.some(50)[0][0]
     return sections | {
         'Effect': [figure(behaviour.plot_effects, run.ticket, images, model)],
-        'Robustness': robustness_figures(run, found, seconds*3/4, model)}
+        'Robustness': robustness_figures(run, found, seconds*3/4, model, quick)}
 
 # %% ../nbs/16_report.ipynb #f42c6e25
 STYLE = '''body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -203,7 +206,7 @@ def body_of(run: RunFolder, dataset, dense: RunFolder, model: nn.Module, quick: 
     "Introduction, figures and the ticket's table."
     text, sections = introduction(run, model), mask_sections(run, 2 if quick else 8)
     try:
-        sections |= network_sections(run, 3 if quick else 24, dataset, dense, model)
+        sections |= network_sections(run, quick, dataset, dense, model)
     except UserError as error:
         if dataset: raise   # it was asked for
         warn(f'the report is without predictions: {error}')
