@@ -14,8 +14,8 @@ typedef void signs_function(const generator *, const rows *, const planes *, int
 INLINE int blocks_of(const planes *p, int64_t line) {
     return (int)MIN(LINE, (p->stride - line*LINE_BYTES + BLOCK/8 - 1)/(BLOCK/8));
 }
-/* A line of sixteen rows in the plane itself: right of the last column are bits of another row, for inputs that
-   are zeros. At the plane's end a copy, with zeros below the last row */
+/* A line of sixteen rows in the plane itself: right of the last column are bits of another row, for inputs
+   that are zeros. At the plane's end a copy, with zeros below the last row */
 INLINE line_view view_of(const uint8_t *plane, const planes *p, int64_t first, int64_t line, row_bytes copy) {
     const int64_t offset = line*LINE_BYTES, count = MIN(LINE_BYTES, p->stride - offset);
     const uint8_t *source = plane + first*p->stride + offset;
