@@ -7,8 +7,8 @@ export PATH := $(BIN):$(PATH)
 # make train DATASET=mnist ARCH=lenet5 EPOCHS=20 …: any option of scripts/train.py in capitals
 OPTIONS = DATASET IN_SHAPE MODEL ARCH WIDTH GATE KEEP OPTIMIZER LR EPOCHS BATCH_SIZE SEED LOADER DEVICE
 GIVEN   = $(foreach option,$(OPTIONS),$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
-# the first run is runs/quickstart; one with options is named after them
-NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed 's/--[a-z_]* //g; s/[^A-Za-z0-9.]\+/-/g; s/^-//; s/-$$//'),quickstart)
+# the first run is runs/quickstart; one with options is named after them: runs/lenet5-epochs-20
+NAME   ?= $(if $(strip $(GIVEN)),$(shell echo '$(GIVEN)' | sed -E 's/--[a-z_]+ ([A-Za-z])/\1/g; s/[^A-Za-z0-9.]+/-/g; s/^-//; s/-$$//'),quickstart)
 
 .PHONY: help setup dev train test lab readme docs bench bench-gpu clean
 
@@ -17,16 +17,20 @@ help:     ## list the targets
 
 setup: $(VENV)/.ready ## build the virtual environment
 $(VENV)/.ready: settings.ini constraints.txt setup.py
+	@echo "setting up $(VENV): some minutes, most of them for PyTorch and DeepSpeed"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 dev: $(VENV)/.dev ## add what the tests, the docs and the loggers need
 $(VENV)/.dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
 train: setup ## train a ticket (ARCH=lenet5 EPOCHS=20 … pass through; ARGS=--resume goes on, NAME=second starts another)
+	@[ ! -e 'runs/$(NAME)' ] || case '$(ARGS)' in *--resume*|*--overwrite*) ;; *) \
+	  echo "error: there is a run runs/$(NAME): ARGS=--resume goes on with it, ARGS=--overwrite starts it anew," \
+	       "NAME=second starts another"; exit 1;; esac
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
 test: dev ## every notebook, and beside them everything that needs a process of its own
@@ -43,10 +47,12 @@ readme: dev ## README.md from nbs/index.ipynb
 docs: dev ## the site, into _docs: by Quarto where it is installed, else plain
 	python scripts/make_docs.py
 
-bench: dev ## measure the ratios that the docs state; appends to results/bench.jsonl, kernels.jsonl and sweep.jsonl
+bench: dev ## measure the ratios that the docs state; appends to results/bench, kernels, infer and sweep.jsonl
 	python scripts/bench.py
 	python scripts/bench_kernels.py
+	python scripts/bench_infer.py
 	python scripts/bench_sweep.py
+	python scripts/bench_peer.py
 
 bench-gpu: dev ## measure kernels and stacks on the GPU at hand; appends to results/kernels.jsonl and sweep.jsonl
 	python scripts/bench_kernels.py --device cuda

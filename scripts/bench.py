@@ -12,22 +12,13 @@ from pathlib import Path
 os.environ.setdefault('TQDM_DISABLE', '1')
 import torch
 from train_ticket.config import configure
-from train_ticket.core import append_record, hardware, keep_large_blocks, versions
+from train_ticket.core import append_record, hardware, instructions, keep_large_blocks, versions
 from train_ticket.engine import distributed
 from train_ticket.loop import BareEngine, Callback, Run, train_epoch
 from train_ticket.optim import make_optimizer
 from train_ticket.train import make_loaders, make_run, parameter_groups, prepare
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/bench.jsonl'
-FLAGS = 'avx', 'avx2', 'fma', 'avx512f', 'avx512bw', 'avx512_vnni', 'avx512_bf16', 'amx_tile', 'sve', 'asimd'
-
-
-def instructions() -> dict: # of the processor, and those that PyTorch uses
-    info = Path('/proc/cpuinfo')
-    words = set(info.read_text().lower().split()) if info.exists() else ()
-    used = torch.backends.cpu.get_cpu_capability()
-    return dict(flags=[flag for flag in FLAGS if flag in words], torch=used)
-
 
 def bare_run(config) -> Run:
     "A run of a configuration without DeepSpeed."

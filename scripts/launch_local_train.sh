@@ -21,6 +21,13 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( cores / ranks > 1 ? cores / ranks 
 port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
 world=$(printf '{"localhost": [%s]}' "$(seq -s, 0 $((ranks - 1)))" | base64 -w0 | tr '+/' '-_')
 
-# DeepSpeed's launcher of one machine, as its `deepspeed` command would start it; that one would take Ctrl-C for an error
-exec python -m deepspeed.launcher.launch --log_level critical --world_info "$world" --master_addr 127.0.0.1 --master_port "$port" \
-  "$here/train.py" --deepspeed_config "$here/ds_config.json" "$@"
+# DeepSpeed's launcher of one machine, as its `deepspeed` command would start it. It ends with code 1 whatever stopped
+# it, so this script waits for it: 130 after Ctrl-C and 143 after SIGTERM, as the shell's convention has it.
+set -m +e   # a process group of its own: each signal reaches it once, from here
+python -m deepspeed.launcher.launch --log_level critical --world_info "$world" --master_addr 127.0.0.1 --master_port "$port" \
+  "$here/train.py" --deepspeed_config "$here/ds_config.json" "$@" &
+child=$!
+trap 'stopped=130; kill -INT -- -$child 2>/dev/null' INT
+trap 'stopped=143; kill -TERM -- -$child 2>/dev/null' TERM
+while wait $child; status=$?; kill -0 $child 2>/dev/null; do :; done
+exit ${stopped:-$status}

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from train_ticket.config import configure
-from train_ticket.core import append_record
+from train_ticket.core import run_missing
 from train_ticket.loop import BareEngine, Callback, History, Run, evaluate, train
 from train_ticket.masks import masks_of, tensor_place
 from train_ticket.optim import make_optimizer
@@ -86,5 +86,5 @@ def parsed(text: str) -> dict: # 'straight=inf, seed=1' → dict(straight=inf, s
 
 
 if __name__ == '__main__':
-    for text in sys.argv[1:]:
-        append_record(RECORDS, dict(settings=text) | run(**parsed(text)))
+    run_missing([dict(settings=text) for text in sys.argv[1:]],
+                lambda setting: setting | run(**parsed(setting['settings'])), RECORDS)

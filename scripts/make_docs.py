@@ -23,41 +23,10 @@ LOOKS = top/'scripts'/'site'
 
 # ---- the notebooks, with the documentation of what they export
 
-def line_of(module: str, cell) -> int:
-    "The line of a module where what a cell documents is defined."
-    name = re.search(r'show_doc\(([\w.]+)', cell.source)[1].split('.')[-1]
-    lines = (top/f'train_ticket/{module}.py').read_text().splitlines()
-    return next((i for i, line in enumerate(lines, 1) if re.match(rf'\s*(def|class) {name}\b', line)), 1)
-
-
-class show_docs(processors.exec_show_docs):
-    "As nbdev's, but documents the exported module instead of executing the notebook's cells again."
-    def begin(self):
-        super().begin()
-        directives = [cell.directives_ or {} for cell in self.nb.cells]
-        for module in [found['default_exp'][0] for found in directives if 'default_exp' in found][:1]:
-            name = f'train_ticket.{module}'
-            self.k.run_cell(f'import {name}; globals().update(vars({name}))')
-
-    def __call__(self, cell):
-        if self.nb.has_docs_ and processors._is_showdoc(cell):
-            self.k.cell(cell)
-        # nbdev looks for 'def train_ticket.ticket.pack' and finds no line
-        numbered = lambda m: f'{m[1]}.py#L{line_of(m[1], cell)}'
-        for data in (output.get('data', {}) for output in cell.get('outputs', [])):
-            if 'text/markdown' in data:
-                data['text/markdown'] = re.sub(r'(\w+)\.py#LNone', numbered, ''.join(data['text/markdown']))
-        if self.k.exc:
-            raise RuntimeError(f'no documentation for {cell.source}') from self.k.exc
-
-    def end(self): pass   # no widgets to embed
-
-
 def processed(path: Path):
     "A notebook as nbdev's processors leave it."
     procs = [proc for proc in processors.FilterDefaults().procs()
              if getattr(proc, '__name__', '') != 'insert_warning']
-    procs = [show_docs if proc is processors.exec_show_docs else proc for proc in procs]
     processor = NBProcessor(path, procs=procs)
     processor.process()
     return processor.nb

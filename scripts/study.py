@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
 from train_ticket.config import configure
-from train_ticket.core import read_records
+from train_ticket.core import run_missing
 from train_ticket.models import build
 from train_ticket.train import fit
 
@@ -101,11 +101,12 @@ STUDIES = {study.__name__: study for study in (pruning, vit, sparse, recipes, ga
                                                distributions, optimizer_rates, optimizers)}
 
 
-def run(study: str, name: str, options: dict, runs: Path):
+def run(study: str, name: str, runs: Path, **options):
     "One run, from where it was left; its folder goes when its record is written."
     options = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | options
     config = configure(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl'), **options)
-    fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None)
+    if fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None).get('interrupted'):
+        raise KeyboardInterrupt
     if study == 'vit':
         (ROOT/'results/vit').mkdir(exist_ok=True)
         shutil.copy(runs/name/'metrics.jsonl', ROOT/f'results/vit/{name}.jsonl')
@@ -119,11 +120,9 @@ def main():
     parser.add_argument('--only', default='', help='train the runs whose name contains this')
     args = parser.parse_args()
     for study in args.study:
-        for name, options in STUDIES[study]():
-            there = {record['name'] for record in read_records(ROOT/f'results/{study}.jsonl')}
-            if args.only in name and name not in there:
-                print(study, name, flush=True)
-                run(study, name, options, args.runs)
+        settings = [dict(name=name) | options for name, options in STUDIES[study]() if args.only in name]
+        run_missing(settings, lambda setting: run(study, runs=args.runs, **setting),
+                    ROOT/f'results/{study}.jsonl', key=['name'])
 
 
 if __name__ == '__main__':

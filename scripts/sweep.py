@@ -13,15 +13,14 @@ import statistics
 import sys
 from copy import deepcopy
 from dataclasses import replace
-from datetime import datetime, timezone
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from torch import nn
-from tqdm.auto import trange
 from train_ticket.coding import entropy
 from train_ticket.config import configure
-from train_ticket.core import UserError, append_record, hardware, read_records, versions
+from train_ticket.core import UserError, made_by, one_line_error, read_records, run_missing
 from train_ticket.datasets import load_dataset
 from train_ticket.models import build
 from train_ticket.scaling import PowerLaw, fit_scaling
@@ -35,7 +34,7 @@ EPOCHS, HIDDEN = 5, 128
 DEPTHS, TUNED = (2, 3, 4, 5), (.125, .5, 2.)   # widths at which the learning rate is looked for
 RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008, .016, .032))
 KINDS = dict(ticket={}, twin=dict(gate='none'))
-POINT = 'kind', 'arch', 'width', 'depth', 'images', 'lr', 'keep', 'seed'   # what makes a network
+POINT = 'study', 'kind', 'arch', 'width', 'depth', 'images'   # what the networks of one stack share
 
 
 def tower(width: float, depth: int) -> nn.Module:
@@ -43,13 +42,10 @@ def tower(width: float, depth: int) -> nn.Module:
     return build('feedforward', hidden=[round(HIDDEN*width)]*(depth - 1))
 
 
-def records(study: str = '') -> list:
-    return [record for record in read_records(RESULTS) if study in ('', record['study'])]
-
-
 def tuned(kind: str, depth: int, width: float, arch: str = 'tower') -> float:
     "The learning rate with the best validation accuracy, mean of its seeds, at the nearest width of `rates`."
-    found = [r for r in records('rates') if (r['kind'], r['depth'], r['arch']) == (kind, depth, arch)]
+    found = [r for r in read_records(RESULTS) if r['study'] == 'rates'
+             and (r['kind'], r['depth'], r['arch']) == (kind, depth, arch)]
     if not found:
         raise UserError(f'no learning rate was looked for on {arch} of depth {depth}: '
                         'run `python scripts/sweep.py rates` first')
@@ -61,50 +57,44 @@ def tuned(kind: str, depth: int, width: float, arch: str = 'tower') -> float:
     return max(sorted(by_rate), key=lambda lr: statistics.mean(by_rate[lr]))
 
 
-# A study yields points: what the networks have in common, and the variants of one stack.
+# A study yields settings, one for each network; those of one point follow each other and make one stack.
 
-def variants_of(lrs, seeds, **more) -> list:
-    return [dict(lr=lr, seed=seed) | more for lr in lrs for seed in seeds]
+def settings_of(study, kind, width, depth, lrs, seeds, arch='tower', images=None, keeps=(None,)):
+    "A point's settings: every learning rate, fraction kept and seed."
+    point = dict(study=study, kind=kind, arch=arch, width=width, depth=depth, images=images)
+    for lr, keep, seed in product(lrs, keeps, seeds):
+        yield point | dict(lr=lr, keep=keep, seed=seed)
 
 
 def rates():
-    for width in TUNED:
-        for depth in DEPTHS:
-            for kind in KINDS:
-                yield dict(kind=kind, width=width, depth=depth), variants_of(RATES[kind], (101, 102))
+    for width, depth, kind in product(TUNED, DEPTHS, KINDS):
+        yield from settings_of('rates', kind, width, depth, RATES[kind], (101, 102))
     for kind, more in dict(ticket=(.8,), twin=()).items():
-        point = dict(kind=kind, arch='lenet5', width=.5, depth=5)
-        yield point, variants_of((*RATES[kind], *more), (101, 102))
+        yield from settings_of('rates', kind, .5, 5, (*RATES[kind], *more), (101, 102), 'lenet5')
 
 
 def sizes():
-    parts = [((1, 2, 3, 4, 5), (.125, .25, .5, 1., 2., 4.)), ((1, 2, 3), (8.,)), ((4, 5), (8.,))]
-    for seeds, widths in parts:
-        for width in widths:
-            for depth in DEPTHS:
-                for kind in KINDS:
-                    point = dict(kind=kind, width=width, depth=depth)
-                    yield point, variants_of([tuned(kind, depth, width)], seeds)
+    few, many = (1, 2, 3), (1, 2, 3, 4, 5)
+    for width, depth, kind in product((.125, .25, .5, 1., 2., 4.), DEPTHS, KINDS):
+        yield from settings_of('sizes', kind, width, depth, [tuned(kind, depth, width)], many)
+    for seeds, depth, kind in product((few, (4, 5)), DEPTHS, KINDS):
+        yield from settings_of('sizes', kind, 8., depth, [tuned(kind, depth, 8.)], seeds)
 
 
 def images(): # as many images seen, of fewer different ones
-    for count in (1000, 2000, 8000, 32000):
-        for kind in KINDS:
-            point = dict(kind=kind, width=1., depth=3, images=count)
-            yield point, variants_of([tuned(kind, 3, 1.)], (1, 2, 3, 4, 5))
+    for count, kind in product((1000, 2000, 8000, 32000), KINDS):
+        yield from settings_of('images', kind, 1., 3, [tuned(kind, 3, 1.)], (1, 2, 3, 4, 5), images=count)
 
 
 def keeps(): # of the weights, ranked over the whole network
+    fractions = .02, .05, .1, .2, .3, .5, .7, .9
     for width in (.5, 1.):
-        each = [variants_of([.1], (1, 2, 3), keep=keep) for keep in (.02, .05, .1, .2, .3, .5, .7, .9)]
-        yield dict(kind='ticket', width=width, depth=3), sum(each, [])
+        yield from settings_of('keeps', 'ticket', width, 3, [.1], (1, 2, 3), keeps=fractions)
 
 
 def lenet5():
-    for width in (.25, .5, 1., 2.):
-        for kind in KINDS:
-            point = dict(kind=kind, arch='lenet5', width=width, depth=5)
-            yield point, variants_of([tuned(kind, 5, width, 'lenet5')], (1, 2, 3))
+    for width, kind in product((.25, .5, 1., 2.), KINDS):
+        yield from settings_of('lenet5', kind, width, 5, [tuned(kind, 5, width, 'lenet5')], (1, 2, 3), 'lenet5')
 
 
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
@@ -138,14 +128,10 @@ def price(model: nn.Module, record: dict, tests: list) -> dict:
     return dict(weights=size, rounded=tested)
 
 
-def train_point(study: str, point: dict, variants: list):
-    "Train one point's stack, less what is there already, and add a line per network."
-    point = dict(arch='tower', images=None) | point
-    key = lambda record: tuple(record.get(name) for name in POINT)
-    there = {key(record) for record in records(study)}
-    variants = [variant for variant in variants if key(point | variant) not in there]
-    if not variants:
-        return
+def train_point(settings: list):
+    "Train the networks of one point in one stack; yields a record for each."
+    point = {name: settings[0][name] for name in POINT}
+    variants = [{name: s[name] for name in ('lr', 'keep', 'seed') if s[name] is not None} for s in settings]
     dataset, epochs, count = load_dataset('mnist'), EPOCHS, point['images']
     if count:
         epochs = round(EPOCHS*len(dataset.train)/count)
@@ -154,17 +140,11 @@ def train_point(study: str, point: dict, variants: list):
                        batch_size=256, **KINDS[point['kind']])
     width, arch = point['width'], point['arch']
     model = tower(width, point['depth']) if arch == 'tower' else build(arch, width)
-    about, tests = made_by(study), list(test_batches(dataset))
-    for record in train_stack(config, variants, model, dataset):
+    tests, command = list(test_batches(dataset)), f'python scripts/sweep.py {point["study"]}'
+    for record in train_stack(config, variants, model, dataset, progress=False):
         record.pop('pruned')
         more = price(model, record, tests)
-        append_record(RESULTS, dict(study=study, **point) | record | more | about)
-
-
-def made_by(study: str, packages=('python', 'torch', 'numpy')) -> dict:
-    software = {name: version for name, version in versions().items() if name in packages}
-    return dict(command=f'python scripts/sweep.py {study}', hardware=hardware('cpu'), versions=software,
-                finished=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        yield point | record | more | made_by(command)
 
 
 # name → floor, scale and exponent of a law; sizes and seeds that it is measured at
@@ -181,21 +161,17 @@ def synthetic_fit(law: PowerLaw, count: int, seeds: int, seed: int):
     return fit_scaling(sizes, errors, draws=300, seed=seed)
 
 
-def coverage(times: int = 300):
+def coverage(setting: dict, times: int = 300) -> dict:
     "How often do the intervals of `fit_scaling` hold the exponent of synthetic data?"
-    path = ROOT/'results/coverage.jsonl'
-    there = {record['case'] for record in read_records(path)}
-    for case, (floor, scale, exponent, count, seeds) in CASES.items():
-        if case in there:
-            continue
-        law = PowerLaw(floor, scale, exponent)
-        fits = [synthetic_fit(law, count, seeds, seed) for seed in trange(times, desc=case)]
-        held = [low <= exponent <= high for low, high in (fit.interval() for fit in fits)]
-        found = dict(held=float(np.mean(held)), identified=float(np.mean([fit.identified for fit in fits])),
-                     mean_exponent=float(np.mean([fit.law.exponent for fit in fits])))
-        about = dict(case=case, floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds,
-                     spread=SPREAD, level=.9, draws=times)
-        append_record(path, about | found | made_by('coverage', ('numpy',)))
+    floor, scale, exponent, count, seeds = CASES[setting['case']]
+    law = PowerLaw(floor, scale, exponent)
+    fits = [synthetic_fit(law, count, seeds, seed) for seed in range(times)]
+    held = [low <= exponent <= high for low, high in (fit.interval() for fit in fits)]
+    found = dict(held=float(np.mean(held)), identified=float(np.mean([fit.identified for fit in fits])),
+                 mean_exponent=float(np.mean([fit.law.exponent for fit in fits])))
+    about = dict(floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=SPREAD, level=.9,
+                 draws=times)
+    return setting | about | found | made_by('python scripts/sweep.py coverage')
 
 
 def main():
@@ -209,15 +185,10 @@ def main():
     try:
         for study in parser.parse_args().study:
             if study == 'coverage':
-                coverage()
-                continue
-            for point, variants in STUDIES[study]():
-                print(study, point, flush=True)
-                train_point(study, point, variants)
-    except (UserError, OSError) as error:
-        return f'error: {error}'
-    except KeyboardInterrupt:
-        return 'stopped: the same command goes on with what is missing'
+                run_missing([dict(case=case) for case in CASES], coverage, ROOT/'results/coverage.jsonl')
+            else:
+                run_missing(list(STUDIES[study]()), train_point, RESULTS, together=POINT)
+    except (UserError, OSError) as error: return one_line_error(error)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 `python scripts/theory.py NAME…` runs what results/theory.jsonl doesn't have yet and adds it there.
 """
 import argparse, os, tempfile, time
-from datetime import datetime, timezone
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -12,14 +11,15 @@ os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np
 import torch
 from train_ticket.config import configure
-from train_ticket.core import append_record, hardware, read_records, versions
+from train_ticket.core import made_by, run_missing
 from train_ticket.datasets import load_dataset
 from train_ticket.infer import evaluate
 from train_ticket.models import build
 from train_ticket.stack import train_stack
-from train_ticket.theory import (METHODS, MOST, as_ticket, construct, construct_binary, draws, greedy_subset,
-                                 grey_loaders, halvings, misses, nearest_subset, output_bound, success_bound,
-                                 sufficient_subset, target_layers, tower, train_target)
+from train_ticket.subset_sums import (METHODS, MOST, draws, greedy_subset, halvings, misses, nearest_subset,
+                                      success_bound, sufficient_subset)
+from train_ticket.theory import (as_ticket, construct, construct_binary, grey_loaders, output_bound,
+                                 target_layers, tower, train_target)
 from train_ticket.ticket import accuracy, audit, save_ticket
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/theory.jsonl'
@@ -240,11 +240,11 @@ class Price:
         for seed in PRICE_SEEDS:
             yield self.name('target', '', seed), partial(self.dense, seed)
         for count, seed in product((1, 2, 3, 4, 5, 6, 8, 12, 16), PRICE_SEEDS):
-            make = lambda model, seed, count=count: construct(model, seed, count, None)
+            make = partial(construct, count=count, tolerance=None)
             yield self.job('subset sums', f'{count} candidates', seed, make)
         small = self.hidden[0] <= 32
         for bits, copies, seed in product((3, 4, 5, 6, 7) if small else (), (2, 3), PRICE_SEEDS):
-            make = lambda model, seed, how=(bits, copies): construct_binary(model, seed, *how)
+            make = partial(construct_binary, bits=bits, copies=copies)
             yield self.job(f'±1, {copies} copies', f'{bits} bits', seed, make)
         for times in (1, 2, 3, 4, 6, 8):
             if self.hidden[0]*times <= 400:
@@ -255,16 +255,15 @@ class Price:
         return self.name(way, setting, seed), partial(self.built, way, setting, seed, make)
 
 
-def price(there=()):
-    "Each target's jobs, but for those whose records are there already."
+def price():
     data = load_dataset('mnist')
-    for hidden in PRICE_TARGETS:
-        for name, job in Price(hidden, data).jobs():
-            if name not in there:
-                yield from job()
+    return dict(job for hidden in PRICE_TARGETS for job in Price(hidden, data).jobs())
 
 
-EXPERIMENTS = {f.__name__: f for f in (law, success, pensia, price)}
+# An experiment is a dict: name → function that makes (name, record) pairs.
+
+EXPERIMENTS = dict(law=lambda: dict(law=law), success=lambda: dict(success=success),
+                   pensia=lambda: dict(pensia=pensia), price=price)
 
 
 def plain_numbers(value): # as JSON can say it: NumPy's numbers become Python's
@@ -275,18 +274,12 @@ def plain_numbers(value): # as JSON can say it: NumPy's numbers become Python's
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('name', nargs='+', choices=EXPERIMENTS)
-    args = parser.parse_args()
-    about = dict(hardware=hardware('cpu'), versions=versions())
-    for study in args.name:
-        there = {record['name'] for record in read_records(RECORDS)}
-        if study in there:
-            continue
-        for name, record in price(there) if study == 'price' else EXPERIMENTS[study]():
-            line = dict(study=study, name=name, command=f'python scripts/theory.py {study}')
-            now = datetime.now(timezone.utc).isoformat(timespec='seconds')
-            append_record(RECORDS, line | plain_numbers(record) | about | dict(finished=now))
-            print(name, flush=True)
+    parser.add_argument('study', nargs='+', choices=EXPERIMENTS)
+    for study in parser.parse_args().study:
+        jobs, command = EXPERIMENTS[study](), f'python scripts/theory.py {study}'
+        run = lambda setting: [dict(study=study, name=name) | plain_numbers(record) | made_by(command)
+                               for name, record in jobs[setting['name']]()]
+        run_missing([dict(name=name) for name in jobs], run, RECORDS)
 
 
 if __name__ == '__main__':

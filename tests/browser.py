@@ -58,8 +58,8 @@ class Browser:
         loaded = f'location.href.split(/[?#]/)[0] == {path} && document.readyState == "complete"'
         self.wait(loaded, what=address)
 
-    def size(self, width: int, height: int):
-        about = dict(width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def size(self, width: int, height: int, scale: int = 1): # scale: pixels of the screen per point
+        about = dict(width=width, height=height, deviceScaleFactor=scale, mobile=False)
         self.send('Emulation.setDeviceMetricsOverride', **about)
 
     def key(self, key: str, code: int, modifiers: int = 0): # modifiers: 2 control, 8 shift

@@ -19,6 +19,8 @@ IDLE = '''(context => !!context?.isReady && context.session?.kernel?.connectionS
 ERRORS = f'''{CODE}.flatMap(cell => cell.outputs.toJSON()).filter(output => output.output_type == "error")
     .map(output => output.ename + ": " + output.evalue)'''
 
+SHARP = 'image => image.naturalWidth >= 1.9*image.getBoundingClientRect().width'   # two pixels per point
+
 
 def prepare(path: Path):
     "Remove a notebook's outputs, so that the tests see those of this session; shorten the explorer's runs."
@@ -80,7 +82,7 @@ def lab(tmp_path_factory, environment):
 
 def run_all(browser, address, seconds):
     "Open a notebook, run all its cells, wait until they have run; an `AssertionError` where one fails."
-    browser.size(1300, 1000)
+    browser.size(1300, 1000, scale=2)
     browser.go(address)
     def ready():
         browser.click(900, 900)   # the notebook gets the focus, and its commands with it
@@ -116,8 +118,8 @@ def test_first_ticket(lab, tmp_path, mnist):
         figures = f'{CODE}.map(cell => {outputs}.length)'
         assert browser.evaluate(figures)[-2] == 1, 'the closing figure'
         pictures = 'document.querySelectorAll(".jp-Notebook .jp-OutputArea img")'
-        shown = f'(all => all.length && [...all].at(-1).naturalWidth > 400)({pictures})'
-        browser.wait(shown, 20, 'the closing figure')
+        browser.wait(f'[...{pictures}].at(-1)?.naturalWidth > 400', 20, 'the closing figure')
+        assert browser.evaluate(f'[...{pictures}].every({SHARP})'), 'two pixels per point'
         shot(browser, 'first_ticket')
 
 
@@ -131,8 +133,9 @@ def slide_and_click(browser):
     for _ in range(2):
         browser.key('ArrowRight', 39)
     browser.wait(f'{picture} != {before} && {result} != {words}', 20, 'the picture to change')
-    browser.click(*middle(browser, '.tt-picture'))
-    assert 'Unit' in browser.wait(text('.tt-found'), 20, 'what the unit connects to')
+    browser.click(*middle(browser, '.tt-picture'))   # 5 rows of 8 units: the gap between the fourth and fifth
+    found = browser.wait(text('.tt-found'), 20, 'what the unit connects to')
+    assert 'Unit 19 ' in found or 'Unit 20 ' in found
     shot(browser, 'explorer')
 
 
@@ -165,6 +168,7 @@ def start_stop_go_on(browser):
     press(browser, 'go on')
     browser.wait(f'{epoch} > {reached} + 2', 60, 'the run to go on')
     middle(browser, '.jp-Notebook .widget-image')
+    assert browser.evaluate(f'({SHARP})(document.querySelector(".jp-Notebook .widget-image"))')
     shot(browser, 'live')
     press(browser, 'stop')
 

@@ -7,7 +7,7 @@ from torch import nn
 from conftest import top
 import own_networks as own
 from in_new_process import OPTIONS
-from train_ticket import infer, masks, ticket, train
+from train_ticket import export, infer, masks, ticket, train
 from train_ticket.core import UserError
 from train_ticket.datasets import load_dataset
 from train_ticket.train import ConfigError, configure, fit
@@ -105,18 +105,18 @@ def test_factories_that_fail(model, words, capsys):
 
 
 def test_owners_of_networks_are_told_the_option(done, capsys):
-    from train_ticket import analysis
+    from train_ticket import report
     path = done['ticket']
     assert '--model' in command(capsys, infer.main, '--ticket', path)
-    assert not analysis.main(['runs/x']) and '--model' in Path('runs/x/report.html').read_text()
+    assert not report.main(['runs/x']) and '--model' in Path('runs/x/report.html').read_text()
     capsys.readouterr()
     assert '--model' in command(capsys, infer.main, '--ticket', path, '--model', f'{OWN}:conv1d')
 
 
 def test_every_command_takes_the_model(done, capsys):
-    from train_ticket import analysis
+    from train_ticket import report
     path, model = done['ticket'], ['--model', f'{OWN}:with_logits']
-    commands = (infer.main, ['--ticket', path]), (ticket.main, ['audit', path]), (analysis.main, ['runs/x'])
+    commands = (infer.main, ['--ticket', path]), (ticket.main, ['audit', path]), (report.main, ['runs/x'])
     for main, arguments in commands:
         assert not main([*map(str, arguments), *model]), capsys.readouterr().err
 
@@ -125,7 +125,7 @@ def test_onnx(done):
     pytest.importorskip('onnxscript'), (runtime := pytest.importorskip('onnxruntime'))
     body = own.with_logits().body
     found = fit(model=body, name='body', **OPTIONS)
-    file = infer.to_onnx(found['ticket'], 'own.onnx', in_shape=(1, 8, 8), model=body)
+    file = export.to_onnx(found['ticket'], 'own.onnx', in_shape=(1, 8, 8), model=body)
     x = torch.randn(3, 1, 8, 8)
     answer, = runtime.InferenceSession(str(file)).run(None, {'images': x.numpy()})
     expected = infer.load_network(found['ticket'], model=body)(x)
@@ -210,3 +210,13 @@ def test_a_gated_network_is_refused_before_training():
     with pytest.raises(train.ConfigError, match='gated already'):
         fit(name='gated', model=masks.ticketize(own.conv1d()), **OPTIONS)
     assert not Path('runs/gated').exists()
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_network_in_another_type(dtype):
+    "Images are float32; the network gets them in its own type."
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).to(dtype)
+    found = fit(model=network, name='x', **OPTIONS)
+    loaded = infer.load_network(found['ticket'], model=network)
+    batch = torch.zeros(9, 1, 8, 8), torch.zeros(9, dtype=torch.long)
+    assert ticket.accuracy(loaded, [batch])['total'] == 9

@@ -34,9 +34,10 @@ def test_readme_is_generated():
 
 def test_make_names_runs_after_their_options():
     assert run_name() == 'quickstart'
-    assert run_name('DATASET=mnist', 'ARCH=lenet5', 'EPOCHS=20') == 'mnist-lenet5-20'
+    assert run_name('DATASET=mnist', 'ARCH=lenet5', 'EPOCHS=20') == 'mnist-lenet5-epochs-20'
+    assert run_name('EPOCHS=2') == 'epochs-2'
     assert run_name('ARCH=lenet5', 'NAME=mine') == 'mine'
-    assert run_name('MODEL=net.py:small', 'KEEP=.25') == 'net.py-small-.25'
+    assert run_name('MODEL=net.py:small', 'KEEP=.25') == 'net.py-small-keep-.25'
 
 
 def run_name(*options) -> str: # of the run that `make train` would start

@@ -57,6 +57,7 @@ class Gate:
     "How scores become a mask. Subclasses define `soft`, `hard` and their options."
     correction: str = option('none', 'how weights grow as the density falls', CORRECTIONS)
     keep, sparsity = None, 0.   # options of some families
+    options_title = 'How scores become a mask: options of the gates'
 
     def __post_init__(self):
         pick(CORRECTIONS, self.correction, 'correction')

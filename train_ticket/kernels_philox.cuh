@@ -1,4 +1,5 @@
 #pragma once
+/* Functions marked BOTH compile for a GPU and, as C, for the host that emulates one */
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define BOTH __host__ __device__ __forceinline__
 #else
@@ -21,6 +22,7 @@ BOTH row_part row_of(place g, u32 row) {
     row_part r = { (u32)(p >> 32), (u32)p };
     return r;
 }
+
 BOTH block_part block_of(place g, u32 block) {
     u64 p = (u64)block*M0, q = (u64)g.layer*M1;
     u32 b = (u32)q, c = (u32)(p >> 32) ^ g.stream ^ g.k1, d = (u32)p;
@@ -29,6 +31,7 @@ BOTH block_part block_of(place g, u32 block) {
     block_part k = { d ^ (g.k1 + W1), (u32)q ^ (g.k0 + 2*W0), (u32)(p >> 32) ^ (g.k1 + 2*W1), (u32)p };
     return k;
 }
+
 BOTH void words_of(place g, row_part r, block_part k, u32 word[4]) {
     u64 q = (u64)(r.a ^ k.a)*M1, p;
     u32 a = (u32)(q >> 32) ^ k.b, b = (u32)q, c = r.c ^ k.c, d = k.d;
@@ -39,6 +42,7 @@ BOTH void words_of(place g, row_part r, block_part k, u32 word[4]) {
     }
     word[0] = a; word[1] = b; word[2] = c; word[3] = d;
 }
+
 BOTH float weight_of(int stream, const u32 word[4], int column, float unit) {
     if (stream == 0) return word[column/32] >> column%32 & 1 ? unit : -unit;
     if (stream == 1) return unit*(float)(2*(int)(word[column/4] >> 8*(column%4) & 255) - 255);

@@ -16,9 +16,9 @@ from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn
-from .core import UserError, atomic_write, pick
+from .core import UserError, atomic_write, dtype_of, pick
 from .loaders import make_loader
-from .loop import Callback, device_of, dtype_of
+from .loop import Callback, device_of
 from .masks import masks_of
 from .ticket import logits_of
 
@@ -213,11 +213,11 @@ class LiveCurve(Logger):
         made, axes = figure(1, 2)
         plot_curve(self.records, self.config.get('epochs'), axes)
         png = io.BytesIO()
-        made.savefig(png, dpi=80)
+        made.savefig(png, dpi=160)
         if self.shown:
-            self.shown.update(Image(png.getvalue()))
+            self.shown.update(Image(png.getvalue(), retina=True))
         else:
-            self.shown = display(Image(png.getvalue()), display_id=True)
+            self.shown = display(Image(png.getvalue(), retina=True), display_id=True)
 
 # %% ../nbs/12_loggers.ipynb #11aa8261
 def pixels(made) -> np.ndarray: # uint8 [H, W, 3]

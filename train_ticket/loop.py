@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUMS', 'LoopOptions', 'check_loop', 'BareEngine', 'Ranks', 'State', 'Callback', 'OwnLoader', 'Run', 'fill_in',
-           'device_of', 'dtype_of', 'suited', 'train_step', 'train_epoch', 'begin_epoch', 'position',
-           'restore_position', 'evaluate', 'validate', 'mask_statistics', 'beta_of', 'measure', 'judge', 'train',
-           'History', 'Patience', 'ProgressBar']
+           'device_of', 'train_step', 'train_epoch', 'begin_epoch', 'position', 'restore_position', 'evaluate',
+           'validate', 'mask_statistics', 'beta_of', 'measure', 'judge', 'train', 'History', 'Patience', 'ProgressBar']
 
 # %% ../nbs/10_loop.ipynb #02c815f2
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import cached
 from tqdm.auto import tqdm
-from .core import UserError, keep_large_blocks, option
+from .core import UserError, dtype_of, keep_large_blocks, option, suited
 from .gates import discretisation_gap
 from .masks import Masks, fixed_masks, masks_of, soft_masks
 from .optim import set_lr
@@ -237,15 +236,6 @@ def device_of(model: nn.Module) -> torch.device:
     "Where a network's parameters are."
     return next((p.device for p in model.parameters()), torch.device('cpu'))
 
-# %% ../nbs/10_loop.ipynb #a33489c2
-def dtype_of(model: nn.Module) -> torch.dtype:
-    "The type of numbers that a network computes in: that of its first floating-point parameter."
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-def suited(images: Tensor, dtype: torch.dtype) -> Tensor:
-    "Images in the type that a network computes in. Whole numbers, such as tokens, stay."
-    return images.to(dtype) if images.is_floating_point() else images
-
 # %% ../nbs/10_loop.ipynb #e0ec1bc1
 @patch
 def progress_at(self: Run, epoch: int, step: int) -> float: # 0…1
@@ -334,8 +324,7 @@ def evaluate(
     ranks: Ranks = Ranks(),
 ) -> dict: # correct, total, accuracy (0…1), loss (mean cross-entropy, nats)
     "Accuracy and loss over all ranks' shares of a split."
-    dtype = dtype_of(model)
-    part = accuracy(model, ((suited(images, dtype), labels) for images, labels in batches))
+    part = accuracy(model, batches)
     if ranks.count == 1: return part
     correct, total, loss = ranks.sums((part['correct'], part['total'], part['loss']*part['total']))
     return dict(correct=int(correct), total=int(total), accuracy=correct/total, loss=loss/total)

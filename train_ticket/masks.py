@@ -273,15 +273,17 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
 def _refuse(path: str, module: nn.Module, why: str):
     name = f'{path or "the network"} ({type(module).__name__})'
     raise UserError(f'{name} {why}, so no mask can be put on it: '
-                    f'leave it as it is by skip=({path!r},), or take another layer')
+                    f'leave it as it is (skip=({path!r},) in Python, --skip {path} on the command line), '
+                    'or take another layer')
 
 # %% ../nbs/03_masks.ipynb #76c25258
 def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
-    paths = [path for path, module in model.named_modules() if next(module.parameters(), None) is not None]
-    names = [*paths, *(weight.name for weight in weights_of(model))]
+    kinds = {path: type(module).__name__ for path, module in model.named_modules()
+             if next(module.parameters(), None) is not None}
+    names = [*kinds, *(weight.name for weight in weights_of(model))]
     for pattern in skip:
         if any(fnmatch(name, pattern) for name in names): continue
-        known = ', '.join(filter(None, paths))
+        known = ', '.join(f'{path} ({kind})' for path, kind in kinds.items() if path)
         raise UserError(f'no layer is called {pattern!r} to be skipped: there are {known}')
     def skipped(name: str) -> bool: # the name itself, or that of a module around it
         parts = name.split('.')

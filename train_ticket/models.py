@@ -12,7 +12,7 @@ import inspect, math
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
-from .core import UserError, build_own, option, pick
+from .core import UserError, build_own, near, option, pick
 
 # %% ../nbs/04_models.ipynb #b3f8fd8d
 MODELS = {}
@@ -254,8 +254,10 @@ def build(
 ) -> nn.Module: # Dense, freshly initialised. x float [B, *in_shape] → logits [B, classes]
     "A reference network by its name. A `UserError` at an unknown name or option, or a size that cannot be."
     make = pick(MODELS, arch, 'architecture')
+    known = list(inspect.signature(make).parameters)
     for name in options:
-        pick(list(inspect.signature(make).parameters), name, f'option of {arch}')
+        offer = f'did you mean {found[0]}? It' if (found := near(name, known)) else 'it'
+        if name not in known: raise UserError(f'{arch} has no option {name}: {offer} has {", ".join(known)}')
     _check_sizes(width, in_shape, classes)
     return make(width=width, in_shape=tuple(in_shape), classes=classes, **options)
 

@@ -10,6 +10,7 @@ __all__ = ['FORMAT_VERSION', 'DTYPES', 'HOW_TO_PASS', 'COMMANDS', 'TicketError',
 # %% ../nbs/06_ticket.ipynb #7e9391a4
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 import argparse, hashlib, math
 from fastcore.basics import patch
@@ -19,9 +20,9 @@ from safetensors.torch import save as safetensors_bytes
 import torch
 from torch import nn, Tensor
 from . import prng
-from .coding import decode, encode, entropy, expand, unpack
-from .coding import is_a, json_text, read_header, sorted_header, typed
-from .core import UserError, atomic_write, build_own, one_line_error, pick, plain
+from .coding import decode, encode, entropy, expand, is_compact, unpack
+from .coding import check_images, json_text, read_header, sorted_header, typed, version_of
+from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain, suited
 from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
 from .masks import places, tensor_place
 from .models import build
@@ -129,7 +130,7 @@ def from_model(
     return Ticket(*origins.pop(), arch, arch_args or {}, layers, bits, *values, **about)
 
 # %% ../nbs/06_ticket.ipynb #f202dba0
-FORMAT_VERSION = 3 # What is written; 1 and 2 are read as well
+FORMAT_VERSION = 4 # What is written; 1 to 3 are read as well
 
 _LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
 _ABOUT = dict(seed=int, distribution=str, arch=str, arch_args=dict, factory=str, normalisation=dict,
@@ -151,12 +152,16 @@ def _storable(ticket: Ticket) -> dict: # name in the file → tensor
     return {name: value.cpu().contiguous().clone() for name, value in _values_of(ticket).items()}
 
 # %% ../nbs/06_ticket.ipynb #751621c2
-def _stated(layer: Layer, mask: np.ndarray) -> tuple: # (for the header, uint8 tensor)
+def _coded(ticket: Ticket, layer: Layer) -> tuple: # (uint8 [n], coding)
+    signs = prng.signs(ticket.seed, layer.index, layer.shape, ticket.distribution)
+    return encode(ticket.masks[layer.name], signs)
+
+def _stated(ticket: Ticket, layer: Layer) -> tuple: # (for the header, uint8 tensor)
     "A layer as the file states it, and its mask in bytes."
-    data, coding = encode(mask)
-    stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))))
+    data, coding = _coded(ticket, layer)
+    stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))), coding=coding)
     del stated['density']
-    return stated | dict(kept=int(np.count_nonzero(mask)), coding=coding), torch.from_numpy(data)
+    return stated | dict(kept=int(ticket.masks[layer.name].sum())), torch.from_numpy(data.copy())
 
 # %% ../nbs/06_ticket.ipynb #dd4f3371
 def ticket_bytes(ticket: Ticket) -> bytes:
@@ -164,7 +169,7 @@ def ticket_bytes(ticket: Ticket) -> bytes:
     tensors = _storable(ticket)
     header = dict(format_version=FORMAT_VERSION, prng_version=prng.SPEC_VERSION, layers=[])
     for layer in ticket.layers:
-        stated, tensors[f'mask.{layer.name}'] = _stated(layer, ticket.masks[layer.name])
+        stated, tensors[f'mask.{layer.name}'] = _stated(ticket, layer)
         header['layers'].append(stated)
     header |= {name: getattr(ticket, name) for name in _ABOUT}
     return sorted_header(safetensors_bytes(tensors, {key: json_text(value) for key, value in header.items()}))
@@ -173,13 +178,6 @@ def ticket_bytes(ticket: Ticket) -> bytes:
 def save_ticket(ticket: Ticket, path) -> Path:
     "Write a ticket's file, whole or not at all."
     return atomic_write(path, ticket_bytes(ticket))
-
-# %% ../nbs/06_ticket.ipynb #18b0cf27
-def _version(stated: dict, name: str, *known) -> int:
-    "Take a version out of what a header states; a `ValueError` where it isn't a known one."
-    found = stated.pop(name, None)
-    if type(found) is int and found in known: return found
-    raise ValueError(f'its {name} is {str(found)[:40]}, not {known}: it needs another train_ticket')
 
 # %% ../nbs/06_ticket.ipynb #eac26ffa
 def _layer(stated: dict, version: int) -> tuple:
@@ -205,7 +203,7 @@ def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
     return found
 
 # %% ../nbs/06_ticket.ipynb #8911f769
-def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray: # bool of the layer's shape
+def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str, signs) -> np.ndarray: # bool of the shape
     "A layer's mask from an open file."
     name = f'mask.{layer.name}'
     if name not in tensors: raise ValueError(f'the mask of layer {layer.name!r} is missing')
@@ -213,7 +211,7 @@ def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray:
     expected = [layer.shape[0], 4*-(-math.prod(layer.shape[1:])//32)] if coding is None else shape[:1]
     if dtype != 'U8' or shape != expected: raise ValueError(f'{name} is {dtype} {shape}, not U8 {expected}')
     data = f.get_tensor(name).numpy()
-    if coding is not None: return decode(data, coding, kept, layer.shape)
+    if coding is not None: return decode(data, coding, kept, layer.shape, signs)
     mask = unpack(data, layer.shape)
     if abs(mask.mean() - layer.density) <= 1e-6: return mask
     raise ValueError(f'layer {layer.name!r} keeps {mask.mean():.6f} of its weights, not {layer.density}')
@@ -229,25 +227,14 @@ def _values(f, tensors: dict, group: str, version: int) -> dict: # name → tens
     return found
 
 # %% ../nbs/06_ticket.ipynb #5f840e2e
-def _contents(f, tensors: dict, claims: list, version: int) -> dict: # of masks, trained, measured
-    "All the tensors of an open file; a `ValueError` where it holds others."
-    found = dict(masks={layer.name: _mask(f, tensors, layer, *how) for layer, *how in claims})
+def _contents(f, tensors: dict, claims: list, version: int, stated: dict) -> dict:
+    "The masks, trained and measured tensors of an open file; a `ValueError` where it holds others."
+    seed, distribution = stated['seed'], stated['distribution']
+    signs = lambda layer: partial(prng.signs, seed, layer.index, layer.shape, distribution)
+    found = dict(masks={layer.name: _mask(f, tensors, layer, *how, signs(layer)) for layer, *how in claims})
     found |= {group: _values(f, tensors, group, version) for group in ('trained', 'measured')}
     if len(tensors) > sum(map(len, found.values())): raise ValueError('it holds tensors of no known kind')
     return found
-
-# %% ../nbs/06_ticket.ipynb #2cb29090
-def _check_images(arch_args: dict, normalisation: dict):
-    "A `ValueError` unless the images' shape and normalisation can be used."
-    shape = arch_args.get('in_shape')
-    if shape is not None and not (is_a(shape, [int]) and shape and all(0 < n < 2**31 for n in shape)):
-        raise ValueError(f'its in_shape is {str(shape)[:80]}, not a list of sizes such as [1, 28, 28]')
-    if not normalisation: return
-    mean, std = typed(normalisation, dict(mean=list, std=list)).values()
-    finite = all(is_a(n, (int, float)) and math.isfinite(n) for n in mean + std)
-    if not finite or min(std, default=1) <= 0 or len(mean) != len(std):
-        raise ValueError(f'its normalisation is {str(normalisation)[:80]}')
-    if shape and len(mean) != shape[0]: raise ValueError(f'its mean has {len(mean)} channels, not {shape[0]}')
 
 # %% ../nbs/06_ticket.ipynb #9423997c
 def _check_facts(f, tensors: dict, stated: dict, version: int):
@@ -259,18 +246,18 @@ def _check_facts(f, tensors: dict, stated: dict, version: int):
     typed(stated, _ABOUT | dict(layers=[dict]))
     prng.seed_key(stated['seed'])
     pick(prng.STREAMS, stated['distribution'], 'distribution')
-    _check_images(stated['arch_args'], stated['normalisation'])
-    if not is_a(stated['training'].get('dataset', ''), str): raise ValueError('training.dataset is no text')
+    check_images(stated['arch_args'], stated['normalisation'])
+    if type(stated['training'].get('dataset', '')) is not str: raise ValueError('training.dataset is no text')
 
 # %% ../nbs/06_ticket.ipynb #e34ed277
 def _read(path: Path) -> Ticket:
     tensors, stated = read_header(path)
-    version = _version(stated, 'format_version', 1, 2, FORMAT_VERSION)
-    _version(stated, 'prng_version', prng.SPEC_VERSION)
+    version = version_of(stated, 'format_version', *range(1, FORMAT_VERSION + 1))
+    version_of(stated, 'prng_version', prng.SPEC_VERSION)
     with safe_open(path, 'pt') as f:
         _check_facts(f, tensors, stated, version)
         claims = _layers(stated.pop('layers'), version)
-        contents = _contents(f, tensors, claims, version)
+        contents = _contents(f, tensors, claims, version, stated)
     layers = [replace(layer, density=float(contents['masks'][layer.name].mean())) for layer, *_ in claims]
     claimed, stated['classes'] = stated.pop('pure'), tuple(stated['classes'])
     ticket = Ticket(layers=layers, **contents, **stated)
@@ -278,6 +265,10 @@ def _read(path: Path) -> Ticket:
     raise ValueError(f'it claims pure: {claimed}, which its tensors contradict')
 
 # %% ../nbs/06_ticket.ipynb #e2896e03
+def _unsqueezed(path: Path) -> Ticket:
+    from train_ticket.squeeze import unsqueeze
+    return unsqueeze(path.read_bytes())
+
 _DAMAGE = ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, SafetensorError
 
 # %% ../nbs/06_ticket.ipynb #50fc30ca
@@ -289,7 +280,7 @@ def load_ticket(
     path = Path(path)
     if not path.is_file(): raise TicketError(f'{path}: there is no such file')
     try:
-        ticket = _read(path)
+        ticket = _unsqueezed(path) if is_compact(path) else _read(path)
     except _DAMAGE as error:
         raise TicketError(f'{path}: not a usable ticket: {str(error) or type(error).__name__}') from error
     for layer in ticket.layers if check else ():
@@ -489,7 +480,7 @@ def logits_of(output) -> Tensor: # output: whatever a network returned
 # %% ../nbs/06_ticket.ipynb #a278a522
 def _class_logits(model: nn.Module, images: Tensor, classes: int = None) -> Tensor: # float32 [B, classes]
     "The logits of a batch; a `UserError` where they aren't one row of so many classes for each image."
-    logits = logits_of(model(images)).float()
+    logits = logits_of(model(suited(images, dtype_of(model)))).float()
     wanted = len(images), classes or logits.shape[-1]
     if tuple(logits.shape) == wanted: return logits
     raise UserError(f'the network gives logits {tuple(logits.shape)}, not images × classes {wanted}')
@@ -514,8 +505,9 @@ def accuracy(
     return dict(correct=correct, total=total, accuracy=correct/max(total, 1), loss=loss/max(total, 1))
 
 # %% ../nbs/06_ticket.ipynb #6e7c44b7
-def _row(layer: Layer, mask: np.ndarray) -> list: # of cells
-    (data, _), kept = encode(mask), int(np.count_nonzero(mask))
+def _row(ticket: Ticket, layer: Layer) -> list: # of cells
+    mask = ticket.masks[layer.name]
+    (data, _), kept = _coded(ticket, layer), int(np.count_nonzero(mask))
     best, shape = mask.size*entropy(layer.density)/8, '×'.join(map(str, layer.shape))
     return [plain(layer.name), shape, f'{kept:,}', f'{layer.density:.3f}', f'{-(-mask.size//8):,}',
             f'{data.size:,}', f'{best:,.0f}', plain(layer.sha256)[:12]]
@@ -524,7 +516,7 @@ def _row(layer: Layer, mask: np.ndarray) -> list: # of cells
 def _table(ticket: Ticket) -> list: # of lines
     "The layers of a ticket, and their sums: names to the left, numbers to the right."
     rows = [['layer', 'shape', 'kept', 'density', 'raw bytes', 'coded bytes', 'H(p) bytes', 'sha256']]
-    rows += [_row(layer, ticket.masks[layer.name]) for layer in ticket.layers]
+    rows += [_row(ticket, layer) for layer in ticket.layers]
     sums = [f'{sum(int(row[column].replace(",", "")) for row in rows[1:]):,}' for column in (2, 4, 5, 6)]
     rows.append(['all', '', sums[0], f'{ticket.density:.3f}', *sums[1:], f'dense: {ticket.dense_bytes:,}'])
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -547,8 +539,10 @@ def describe(
 
 # %% ../nbs/06_ticket.ipynb #73e697da
 COMMANDS = dict(show='print the ticket as a table', verify='check every byte against the seed',
-                audit='prove that nothing but masks was learned by gradient; exit code 1 where something was')
+                audit='prove that nothing but masks was learned by gradient; exit code 1 where something was',
+                squeeze='write it in the fewest bytes', expand='write it as a safetensors file')
 
+# %% ../nbs/06_ticket.ipynb #0dd3c650
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('tt_ticket', description='Look into a ticket file.')
     commands = parser.add_subparsers(dest='command', required=True, title='commands', metavar='COMMAND')
@@ -556,15 +550,20 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=f'{about[0].upper()}{about[1:]}.')
         command.add_argument('ticket', type=Path, help='*.ticket.safetensors')
         command.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
+        if name in ('squeeze', 'expand'):
+            command.add_argument('-o', '--output', type=Path, required=True, help='the file to write')
     return parser
 
-# %% ../nbs/06_ticket.ipynb #0dd3c650
+# %% ../nbs/06_ticket.ipynb #983a6f12
 def main(argv=None) -> int:
     "tt_ticket: look into a ticket file."
     args = _parser().parse_args(argv)
     try:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None
         if args.command == 'verify' and model is not None: to_model(ticket, model)
+        if args.command in ('squeeze', 'expand'):
+            from train_ticket.squeeze import convert
+            return convert(ticket, args.output, args.command)
     except (UserError, OSError) as error:
         return one_line_error(error)
     found = audit(ticket, model) if args.command == 'audit' else None

@@ -26,7 +26,7 @@ from torch import nn
 from .config import PARTS, Config, RunExists, RunOptions
 from .config import command_line, configure, refuse_taken, saved_settings, settings
 from .core import UserError, append_record, atomic_write, brief_warnings
-from .core import hardware, make_parser, one_line_error, versions
+from .core import dtype_of, hardware, make_parser, one_line_error, suited, versions
 from .datasets import DataError, Dataset, load_dataset
 from .gates import GATES
 from .masks import Masks, inventory, masks_of, soft_masks
@@ -134,6 +134,7 @@ def two_images(job: Job):
 @torch.no_grad()
 def tried(model: nn.Module, images): # float [B, classes]
     "The answer of a copy of the network; a `ConfigError` where it fails, with its own error as the cause."
+    images = suited(images, dtype_of(model))
     try: return logits_of(deepcopy(model).eval().to(images.device)(images))
     except Exception as error:
         reason = f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'

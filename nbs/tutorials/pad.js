@@ -38,7 +38,8 @@ function render({ model, el }) {
   }
   function place(event) { // in pixels of the picture
     const box = canvas.getBoundingClientRect();
-    return [(event.clientX - box.left)/scale, (event.clientY - box.top)/scale];
+    const left = box.left + canvas.clientLeft, top = box.top + canvas.clientTop;   // inside the border
+    return [(event.clientX - left)/scale, (event.clientY - top)/scale];
   }
   function send(name, value) {
     model.set(name, value);
@@ -51,7 +52,7 @@ function render({ model, el }) {
 
   canvas.addEventListener("pointerdown", event => {
     last = place(event);
-    if (!paint) send("clicked", last.map(Math.floor));
+    if (!paint) send("clicked", last);
   });
   canvas.addEventListener("pointermove", event => {
     if (!paint || !last || !event.buttons) return;
