@@ -215,7 +215,7 @@ def _up(size: int) -> int: return -(-size//4)*4
 def _padded(stages: list) -> bool: # does any convolution pad?
     return any(_pair('padding', getattr(stage.module, 'padding', 0)) for stage in stages)
 
-def _sizes(stage: Stage, adaptive: bool, value: int, tap: int) -> tuple: # bytes of input, output, and the rest
+def _sizes(stage: Stage, adaptive: bool, value: int, tap: int) -> tuple: # bytes: input, output, the rest
     "What a stage needs in the arena; value: bytes of a number in a feature map; tap: of a kept weight."
     taps = 0 if isinstance(stage.module, nn.Linear) else tap*int(stage.mask.sum(1).max())
     terms = 4*stage.mask.shape[1] if adaptive else 0
