@@ -23,7 +23,16 @@ typedef struct {
     float unit;                             /* what whole numbers are multiplied by */
 } tt_stage;
 
-typedef struct { int16_t weight; uint16_t offset; uint8_t y, x, zero; } tt_tap;
+typedef struct {
+    int16_t weight;
+    uint16_t offset;
+#if TT_PADDED
+    uint8_t y, x;
+#endif
+#if TT_CHANNELS > 1
+    uint8_t zero;
+#endif
+} tt_tap;
 
 /* TABLES */
 static uint32_t tt_arena[(TT_ARENA + 3)/4];
@@ -144,17 +153,32 @@ static uint32_t tt_taps(tt_reader *r, tt_tap *taps) {   /* the kept weights of a
             for (uint32_t x = 0; x < s->kernel_width; x++) {
                 int weight = tt_next(r);
                 if (!weight) continue;
-                tt_tap tap = {weight, c*plane + y*s->width + x, y, x, TT_ZERO(s, c*plane)};
-                taps[count++] = tap;
+                taps[count].weight = weight;
+                taps[count].offset = c*plane + y*s->width + x;
+#if TT_PADDED
+                taps[count].y = y;
+                taps[count].x = x;
+#endif
+#if TT_CHANNELS > 1
+                taps[count].zero = TT_ZERO(s, c*plane);
+#endif
+                count++;
             }
     return count;
 }
 
 static tt_sum tt_at(const tt_stage *s, const tt_tap *tap, uint32_t count, const tt_value *in, int y, int x) {
     tt_sum sum = 0;
-    for (in += y*s->width + x; count--; tap++)
-        if (!s->padding || ((unsigned)(y + tap->y) < s->height && (unsigned)(x + tap->x) < s->width))
-            sum += tap->weight*((tt_sum)in[tap->offset] - tap->zero);
+    for (in += y*s->width + x; count--; tap++) {
+#if TT_PADDED
+        if (s->padding && ((unsigned)(y + tap->y) >= s->height || (unsigned)(x + tap->x) >= s->width)) continue;
+#endif
+#if TT_CHANNELS > 1
+        sum += tap->weight*((tt_sum)in[tap->offset] - tap->zero);
+#else
+        sum += tap->weight*((tt_sum)in[tap->offset] - TT_ZERO(s, 0));
+#endif
+    }
     return sum;
 }
 

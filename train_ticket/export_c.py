@@ -212,9 +212,12 @@ def calibrated(
 # %% ../nbs/15_c.ipynb #128b5d78
 def _up(size: int) -> int: return -(-size//4)*4
 
-def _sizes(stage: Stage, adaptive: bool, value: int) -> tuple: # bytes of input, output, terms and taps
-    "What a stage needs in the arena; value: the bytes of a number in a feature map."
-    taps = 0 if isinstance(stage.module, nn.Linear) else 8*int(stage.mask.sum(1).max())
+def _padded(stages: list) -> bool: # does any convolution pad?
+    return any(_pair('padding', getattr(stage.module, 'padding', 0)) for stage in stages)
+
+def _sizes(stage: Stage, adaptive: bool, value: int, tap: int) -> tuple: # bytes: input, output, the rest
+    "What a stage needs in the arena; value: bytes of a number in a feature map; tap: of a kept weight."
+    taps = 0 if isinstance(stage.module, nn.Linear) else tap*int(stage.mask.sum(1).max())
     terms = 4*stage.mask.shape[1] if adaptive else 0
     return _up(value*math.prod(stage.in_shape)), _up(value*math.prod(out_shape(stage))), terms + _up(taps)
 
@@ -225,7 +228,8 @@ def arena(
     floats: bool,
 ) -> tuple: # (bytes, [(in, out, scratch) of each stage])
     "The places of everything in the arena."
-    needs = [[*_sizes(stage, coded, 4 if floats else 1)] for stage, coded in zip(stages, adaptive)]
+    tap = 4 + 2*_padded(stages) + 2*(stages[0].in_shape[0] > 1)   # `tt_tap` of digit.c
+    needs = [[*_sizes(stage, coded, 4 if floats else 1, tap)] for stage, coded in zip(stages, adaptive)]
     needs[-1][1] = 0   # the scores belong to the caller
     if not floats: needs[0][0] = 0   # and so does the image
     total, places = max(map(sum, needs)), []
@@ -314,9 +318,10 @@ def _defines(program: Program) -> str: # the head of the C file
     channels, *plane = program.stages[0].in_shape
     past = 1 << (2*max(row for *_, row in program.codes) + 2).bit_length()
     which, adaptive = '0' if channels == 1 else '(c)/TT_PLANE', any(coded for _, coded, _ in program.codes)
-    values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PAST=past, CHANNELS=channels,
-                  PLANE=math.prod(plane), CLASSES=out_shape(program.stages[-1])[0],
-                  STAGES=len(program.stages), ARENA=program.size) | _random_numbers(program.ticket)
+    values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PADDED=int(_padded(program.stages)))
+    values |= dict(PAST=past, CHANNELS=channels, PLANE=math.prod(plane), STAGES=len(program.stages))
+    values |= dict(CLASSES=out_shape(program.stages[-1])[0], ARENA=program.size)
+    values |= _random_numbers(program.ticket)
     values['ZERO(s, c)'] = '0' if program.floats else f'((s)->image ? tt_zeros[{which}] : 0)'
     return ''.join(f'#define TT_{name} {value}\n' for name, value in values.items())
 
