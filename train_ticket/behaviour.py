@@ -160,7 +160,7 @@ def plot_effects(ticket: Ticket, images: Tensor, model: nn.Module = None, ax=Non
     found, sizes = effects(ticket, images, model), [math.prod(layer.shape) for layer in ticket.layers]
     bars = found[['kept', 'with an effect']].div(sizes, axis=0).mul(100)
     bars.index = [f'{row.layer} ({row.dead})' for row in found.itertuples()]
-    ax = bars.plot.barh(ax=axes(ax, (5, 1.5 + .25*len(sizes))), width=.8)
+    ax = bars.plot.barh(ax=axes(ax, (5, 2 + .3*len(sizes))), width=.8)
     ax.invert_yaxis()
     title = f'n = {sum(sizes):,} weights, n = {len(images):,} images'
     return finish(ax, title, xlabel='weights (% of the layer)', ylabel='layer (units without effect)')
