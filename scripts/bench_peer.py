@@ -1,10 +1,10 @@
 """Training end to end against the loop of hidden-networks' MNIST example: python scripts/bench_peer.py
 
-Both train the same network (convolutions 32-64 of 3×3, 128-10) on the same images for the same epochs in batches
-of the same size, and both test after each epoch; the data are read anew each time. The peer's loop is written
-here after https://github.com/allenai/hidden-networks/blob/master/simple_mnist_example.py: PyTorch's DataLoader
-with a transform per image, edge-popup by sorting the scores of each layer, SGD, a cosine schedule. Ours is `fit`
-with `--gate popup` (the same method) and with its defaults. Adds a line to results/bench.jsonl.
+Both train the same network (convolutions 32-64 of 3×3, 128-10) on the same images for the same epochs, in
+batches of the same size, and both test after each epoch; the data are read anew each time. The peer's loop is
+written here after simple_mnist_example.py of https://github.com/allenai/hidden-networks: PyTorch's DataLoader
+with a transform per image, edge-popup by sorting the scores of each layer, SGD, a cosine schedule. Ours is
+`fit` with `--gate popup` (the same method) and with its defaults. Adds a line to results/bench.jsonl.
 """
 import argparse
 import json
@@ -37,9 +37,10 @@ BATCH, KEEP, DROPOUT = 256, .5, .25
 # the peer's loop
 
 class Images(Dataset):
-    "As torchvision's MNIST with ToTensor and Normalize: an image is read, made a tensor and normalised alone."
+    "As torchvision's MNIST with ToTensor and Normalize: each image is made a tensor and normalised alone."
     def __init__(self, split):
-        self.images, self.labels = torch.as_tensor(np.array(split.images)), torch.as_tensor(np.array(split.labels))
+        self.images = torch.as_tensor(np.array(split.images))
+        self.labels = torch.as_tensor(np.array(split.labels))
 
     def __len__(self):
         return len(self.images)
@@ -149,8 +150,8 @@ def main():
     for name, ratio in ratios.items():
         print(f'{name:28} {spread(ratio)}')
     append_record(RECORDS, dict(
-        study='peer', command=' '.join(['python scripts/bench_peer.py', *sys.argv[1:]]), found=found, ratios=ratios,
-        epochs=args.epochs, batch_size=BATCH, threads=args.threads, hardware=hardware('cpu'),
+        study='peer', command=' '.join(['python scripts/bench_peer.py', *sys.argv[1:]]), found=found,
+        ratios=ratios, epochs=args.epochs, batch_size=BATCH, threads=args.threads, hardware=hardware('cpu'),
         instructions=instructions(), versions=versions(),
         finished=datetime.now(timezone.utc).isoformat(timespec='seconds')))
 

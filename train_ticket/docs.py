@@ -9,6 +9,7 @@ __all__ = ['line_of', 'with_lines', 'ShowDocs']
 from pathlib import Path
 import re
 from nbdev.config import get_config
+from fastcore.basics import patch
 from nbdev.processors import Processor, _is_showdoc, add_links
 from execnb.shell import CaptureShell
 
@@ -30,7 +31,7 @@ def with_lines(text: str, name: str) -> str: # Markdown of an entry, of a defini
 
 # %% ../nbs/22_docs.ipynb #3ad24344
 class ShowDocs(Processor):
-    "Runs the `show_doc` cells of a notebook on the module that it exports. A `RuntimeError` names a cell that fails."
+    "Runs the `show_doc` cells of a notebook on the module that it exports."
     def __init__(self, nb):   # before other processors drop the cell that names the module
         super().__init__(nb)
         directives = [cell.directives_ or {} for cell in nb.cells if 'directives_' in cell]
@@ -42,13 +43,17 @@ class ShowDocs(Processor):
         for name in (f'{get_config().lib_name}.{module}' for module in self.modules):
             self.shell.run_cell(f'import {name}; globals().update(vars({name}))')
 
-    def cell(self, cell):
-        if not _is_showdoc(cell): return
-        self.shell.cell(cell)
-        if self.shell.exc: raise RuntimeError(f'no documentation for {cell.source}') from self.shell.exc
-        name = re.search(r'show_doc\(([\w.]+)', cell.source)[1]
-        for data in (output.get('data', {}) for output in cell.outputs):
-            if 'text/markdown' in data:
-                text = with_lines(''.join(data['text/markdown']), name)
-                data['text/markdown'] = text.splitlines(keepends=True)
-        add_links(cell)
+
+# %% ../nbs/22_docs.ipynb #87b99946
+@patch
+def cell(self: ShowDocs, cell):
+    "Run one cell; a `RuntimeError` names it where that fails."
+    if not _is_showdoc(cell): return
+    self.shell.cell(cell)
+    if self.shell.exc: raise RuntimeError(f'no documentation for {cell.source}') from self.shell.exc
+    name = re.search(r'show_doc\(([\w.]+)', cell.source)[1]
+    for data in (output.get('data', {}) for output in cell.outputs):
+        if 'text/markdown' in data:
+            text = with_lines(''.join(data['text/markdown']), name)
+            data['text/markdown'] = text.splitlines(keepends=True)
+    add_links(cell)

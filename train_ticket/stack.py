@@ -12,8 +12,7 @@ __all__ = ['VARIES', 'FIXED', 'ALONE', 'vary', 'check_stackable', 'restarted', '
 # %% ../nbs/17_stack.ipynb #19753cfe
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-import time, warnings
-import torch
+import time, torch, warnings
 from fastcore.basics import patch
 from torch import nn, Tensor
 from torch.func import functional_call, vmap

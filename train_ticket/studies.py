@@ -52,7 +52,8 @@ retry, retries = RetryHeartbeatStaleTrialCallback(LOSSES - 1), RetryHeartbeatSta
 # %% ../nbs/18_studies.ipynb #3e8ad0fd
 def is_lost(trial) -> bool: # failed, but by no error, and not given up
     given_up = len(retries(trial)) >= LOSSES - 1
-    return trial.state == TrialState.FAIL and 'error' not in trial.user_attrs.get('record', {}) and not given_up
+    lost = 'error' not in trial.user_attrs.get('record', {}) and not given_up
+    return trial.state == TrialState.FAIL and lost
 
 # %% ../nbs/18_studies.ipynb #8510aa73
 def slots(study) -> dict: # slot → the trial that counts, Optuna's

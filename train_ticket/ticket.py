@@ -22,7 +22,8 @@ from torch import nn, Tensor
 from . import prng
 from .coding import decode, encode, entropy, expand, is_compact, unpack
 from .coding import check_images, json_text, read_header, sorted_header, typed, version_of
-from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain, suited
+from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain
+from .core import suited
 from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
 from .masks import places, tensor_place
 from .models import build
