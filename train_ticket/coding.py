@@ -55,6 +55,7 @@ def _probability(kept: int, size: int):
     p = min(max(kept/size, 2**-16), 1 - 2**-16)
     return constriction.stream.model.Bernoulli(p, perfect=False)
 
+# %% ../nbs/05_coding.ipynb #84bd22c7
 def _spans(size: int):
     "Slices of at most 2²⁰ weights."
     return (slice(start, start + 2**20) for start in range(0, size, 2**20))
@@ -65,6 +66,7 @@ WEIGHTS_PER_BYTE = 1024 # The most weights that one byte of a coded mask may sta
 def _padded(coded: np.ndarray, size: int) -> np.ndarray: # with zeros, to as many bytes as a mask needs
     return np.pad(coded, (0, max(0, -(-size//WEIGHTS_PER_BYTE) - coded.size)))
 
+# %% ../nbs/05_coding.ipynb #e2725d8c
 def _range_coded(flat: np.ndarray) -> np.ndarray:
     coder = constriction.stream.queue.RangeEncoder()
     for span in _spans(flat.size):
@@ -167,6 +169,7 @@ def _finite(value):
     if isinstance(value, dict): return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
+# %% ../nbs/05_coding.ipynb #753b7bbc
 def json_text(value) -> str:
     "Compact JSON that every parser takes."
     return json.dumps(_finite(value), separators=(',', ':'))

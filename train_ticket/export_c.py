@@ -29,6 +29,7 @@ class Unsupported(UserError):
 
 PASSING = nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity   # change no value
 
+# %% ../nbs/15_c.ipynb #649210e6
 def _called(node: fx.Node, modules: dict): # the module that a node stands for
     if node.op == 'call_module': return modules[node.target]
     name, given = getattr(node.target, '__name__', node.target), node.args[1:]
@@ -131,6 +132,7 @@ def _extended(stage: Stage, name: str, module: nn.Module) -> Stage: # with the m
     if isinstance(module, nn.ReLU) and stage is not None: return replace(stage, relu=True)
     raise Unsupported(f'{name} is a {type(module).__name__}, which cannot be written in C')
 
+# %% ../nbs/15_c.ipynb #897f3718
 def _check_pure(ticket: Ticket):
     for name in [*ticket.trained, *ticket.measured]:
         raise Unsupported(f'{name} is not a mask: only pure tickets without measured values')
@@ -173,6 +175,7 @@ def _sums(stage: Stage, x: Tensor) -> Tensor: # float64 → float64 [N, *out_sha
     elif stage.pool is not None: x = (stage.pool(x)*stage.pool.kernel_size**2).round()
     return x.relu() if stage.relu else x
 
+# %% ../nbs/15_c.ipynb #43a6e502
 def _shifted(images: np.ndarray, zeros: list) -> Tensor: # float64 [N, C, H, W], what the first stage reads
     return torch.from_numpy(images).permute(0, 3, 1, 2).double() - torch.tensor(zeros)[:, None, None]
 
@@ -212,9 +215,11 @@ def calibrated(
 # %% ../nbs/15_c.ipynb #128b5d78
 def _up(size: int) -> int: return -(-size//4)*4
 
+# %% ../nbs/15_c.ipynb #a91497ff
 def _padded(stages: list) -> bool: # does any convolution pad?
     return any(_pair('padding', getattr(stage.module, 'padding', 0)) for stage in stages)
 
+# %% ../nbs/15_c.ipynb #8a1ba559
 def _sizes(stage: Stage, adaptive: bool, value: int, tap: int) -> tuple: # bytes: input, output, the rest
     "What a stage needs in the arena; value: bytes of a number in a feature map; tap: of a kept weight."
     taps = 0 if isinstance(stage.module, nn.Linear) else tap*int(stage.mask.sum(1).max())
