@@ -197,6 +197,7 @@ ABSURD = [
     (dict(shape=[-30, -40]), 'has shape'), (dict(shape=[0, 40]), 'has shape'),
     (dict(shape=[1200]), 'has shape'), (dict(shape=[]), 'has shape'),
     (dict(shape=[2**20, 2**20], coding='range', kept=2**39), 'no mask of'),
+    (dict(shape=[2**20, 2**20], coding='adaptive', kept=2**39), 'not coded adaptively'),
     (dict(kept=10**30), 'density'), (dict(scale=float('inf')), 'scale'), (dict(scale=1e300), 'scale'),
     (dict(index=2**40), 'index'), (dict(name='1.weight'), 'missing'), (dict(sha256=''), 'altered')]
 
@@ -320,6 +321,7 @@ def bombs() -> dict:
         tensors = {'mask.0': zeros.clone()}
         found[name] = third(tensors, [layer(*shape)])
         found[name + ' normal'] = third(tensors, [layer(*shape)], distribution='normal')
+        found[name + ' adaptive'] = third(tensors, [layer(*shape, coding='adaptive')])
         found[name + ' all kept'] = third(tensors, [layer(*shape, kept=math.prod(shape))])
     found['empty but wide'] = third({f'trained.{i}': torch.zeros(0, 2**40) for i in range(3)})
     found['empty statistics'] = third({f'measured.{i}': torch.zeros(0, 2**40) for i in range(3)})

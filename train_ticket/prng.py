@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEC_VERSION', 'ROUNDS', 'MULTIPLIERS', 'WEYL', 'MASK32', 'STREAMS', 'PER_BLOCK', 'STEP_STD', 'philox', 'seed_key',
-           'random_words', 'unit', 'steps_of', 'strips', 'weights']
+           'random_words', 'unit', 'steps_of', 'strips', 'weights', 'signs']
 
 # %% ../nbs/01_prng.ipynb #9fa4ef27
 import math
@@ -143,4 +143,13 @@ def weights(
     made = np.empty(size, np.float32) if device is None else torch.empty(size, device=device)
     for rows, values in strips(seed, layer, shape, distribution, scale, device):
         made[rows.start:rows.stop] = values
+    return made.reshape(shape)
+
+# %% ../nbs/01_prng.ipynb #b6210fb3
+def signs(
+    seed: int, layer: int, shape: tuple, distribution: str = 'signed', # As for `weights`
+) -> np.ndarray: # bool of `shape`
+    "Where a layer's random weights are above 0."
+    made = np.empty((shape[0], math.prod(shape[1:])), bool)
+    for rows, values in strips(seed, layer, shape, distribution): made[rows.start:rows.stop] = values > 0
     return made.reshape(shape)

@@ -10,6 +10,7 @@ __all__ = ['FORMAT_VERSION', 'DTYPES', 'HOW_TO_PASS', 'COMMANDS', 'TicketError',
 # %% ../nbs/06_ticket.ipynb #7e9391a4
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 import argparse, hashlib, math
 from fastcore.basics import patch
@@ -20,7 +21,7 @@ import torch
 from torch import nn, Tensor
 from . import prng
 from .coding import decode, encode, entropy, expand, unpack
-from .coding import is_a, json_text, read_header, sorted_header, typed
+from .coding import check_images, json_text, read_header, sorted_header, typed, version_of
 from .core import UserError, atomic_write, build_own, one_line_error, pick, plain
 from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
 from .masks import places, tensor_place
@@ -129,7 +130,7 @@ def from_model(
     return Ticket(*origins.pop(), arch, arch_args or {}, layers, bits, *values, **about)
 
 # %% ../nbs/06_ticket.ipynb #f202dba0
-FORMAT_VERSION = 3 # What is written; 1 and 2 are read as well
+FORMAT_VERSION = 4 # What is written; 1 to 3 are read as well
 
 _LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
 _ABOUT = dict(seed=int, distribution=str, arch=str, arch_args=dict, factory=str, normalisation=dict,
@@ -151,12 +152,17 @@ def _storable(ticket: Ticket) -> dict: # name in the file → tensor
     return {name: value.cpu().contiguous().clone() for name, value in _values_of(ticket).items()}
 
 # %% ../nbs/06_ticket.ipynb #751621c2
-def _stated(layer: Layer, mask: np.ndarray) -> tuple: # (for the header, uint8 tensor)
+def _coded(ticket: Ticket, layer: Layer) -> tuple: # (uint8 [n], coding)
+    signs = prng.signs(ticket.seed, layer.index, layer.shape, ticket.distribution)
+    return encode(ticket.masks[layer.name], signs)
+
+def _stated(ticket: Ticket, layer: Layer) -> tuple: # (for the header, uint8 tensor)
     "A layer as the file states it, and its mask in bytes."
-    data, coding = encode(mask)
+    data, coding = _coded(ticket, layer)
     stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))))
     del stated['density']
-    return stated | dict(kept=int(np.count_nonzero(mask)), coding=coding), torch.from_numpy(data)
+    kept = int(np.count_nonzero(ticket.masks[layer.name]))
+    return stated | dict(kept=kept, coding=coding), torch.from_numpy(data.copy())
 
 # %% ../nbs/06_ticket.ipynb #dd4f3371
 def ticket_bytes(ticket: Ticket) -> bytes:
@@ -164,7 +170,7 @@ def ticket_bytes(ticket: Ticket) -> bytes:
     tensors = _storable(ticket)
     header = dict(format_version=FORMAT_VERSION, prng_version=prng.SPEC_VERSION, layers=[])
     for layer in ticket.layers:
-        stated, tensors[f'mask.{layer.name}'] = _stated(layer, ticket.masks[layer.name])
+        stated, tensors[f'mask.{layer.name}'] = _stated(ticket, layer)
         header['layers'].append(stated)
     header |= {name: getattr(ticket, name) for name in _ABOUT}
     return sorted_header(safetensors_bytes(tensors, {key: json_text(value) for key, value in header.items()}))
@@ -173,13 +179,6 @@ def ticket_bytes(ticket: Ticket) -> bytes:
 def save_ticket(ticket: Ticket, path) -> Path:
     "Write a ticket's file, whole or not at all."
     return atomic_write(path, ticket_bytes(ticket))
-
-# %% ../nbs/06_ticket.ipynb #18b0cf27
-def _version(stated: dict, name: str, *known) -> int:
-    "Take a version out of what a header states; a `ValueError` where it isn't a known one."
-    found = stated.pop(name, None)
-    if type(found) is int and found in known: return found
-    raise ValueError(f'its {name} is {str(found)[:40]}, not {known}: it needs another train_ticket')
 
 # %% ../nbs/06_ticket.ipynb #eac26ffa
 def _layer(stated: dict, version: int) -> tuple:
@@ -205,7 +204,7 @@ def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
     return found
 
 # %% ../nbs/06_ticket.ipynb #8911f769
-def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray: # bool of the layer's shape
+def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str, signs) -> np.ndarray: # bool of the shape
     "A layer's mask from an open file."
     name = f'mask.{layer.name}'
     if name not in tensors: raise ValueError(f'the mask of layer {layer.name!r} is missing')
@@ -213,7 +212,7 @@ def _mask(f, tensors: dict, layer: Layer, kept: int, coding: str) -> np.ndarray:
     expected = [layer.shape[0], 4*-(-math.prod(layer.shape[1:])//32)] if coding is None else shape[:1]
     if dtype != 'U8' or shape != expected: raise ValueError(f'{name} is {dtype} {shape}, not U8 {expected}')
     data = f.get_tensor(name).numpy()
-    if coding is not None: return decode(data, coding, kept, layer.shape)
+    if coding is not None: return decode(data, coding, kept, layer.shape, signs)
     mask = unpack(data, layer.shape)
     if abs(mask.mean() - layer.density) <= 1e-6: return mask
     raise ValueError(f'layer {layer.name!r} keeps {mask.mean():.6f} of its weights, not {layer.density}')
@@ -229,25 +228,14 @@ def _values(f, tensors: dict, group: str, version: int) -> dict: # name → tens
     return found
 
 # %% ../nbs/06_ticket.ipynb #5f840e2e
-def _contents(f, tensors: dict, claims: list, version: int) -> dict: # of masks, trained, measured
-    "All the tensors of an open file; a `ValueError` where it holds others."
-    found = dict(masks={layer.name: _mask(f, tensors, layer, *how) for layer, *how in claims})
+def _contents(f, tensors: dict, claims: list, version: int, stated: dict) -> dict:
+    "The masks, trained and measured tensors of an open file; a `ValueError` where it holds others."
+    seed, distribution = stated['seed'], stated['distribution']
+    signs = lambda layer: partial(prng.signs, seed, layer.index, layer.shape, distribution)
+    found = dict(masks={layer.name: _mask(f, tensors, layer, *how, signs(layer)) for layer, *how in claims})
     found |= {group: _values(f, tensors, group, version) for group in ('trained', 'measured')}
     if len(tensors) > sum(map(len, found.values())): raise ValueError('it holds tensors of no known kind')
     return found
-
-# %% ../nbs/06_ticket.ipynb #2cb29090
-def _check_images(arch_args: dict, normalisation: dict):
-    "A `ValueError` unless the images' shape and normalisation can be used."
-    shape = arch_args.get('in_shape')
-    if shape is not None and not (is_a(shape, [int]) and shape and all(0 < n < 2**31 for n in shape)):
-        raise ValueError(f'its in_shape is {str(shape)[:80]}, not a list of sizes such as [1, 28, 28]')
-    if not normalisation: return
-    mean, std = typed(normalisation, dict(mean=list, std=list)).values()
-    finite = all(is_a(n, (int, float)) and math.isfinite(n) for n in mean + std)
-    if not finite or min(std, default=1) <= 0 or len(mean) != len(std):
-        raise ValueError(f'its normalisation is {str(normalisation)[:80]}')
-    if shape and len(mean) != shape[0]: raise ValueError(f'its mean has {len(mean)} channels, not {shape[0]}')
 
 # %% ../nbs/06_ticket.ipynb #9423997c
 def _check_facts(f, tensors: dict, stated: dict, version: int):
@@ -259,18 +247,18 @@ def _check_facts(f, tensors: dict, stated: dict, version: int):
     typed(stated, _ABOUT | dict(layers=[dict]))
     prng.seed_key(stated['seed'])
     pick(prng.STREAMS, stated['distribution'], 'distribution')
-    _check_images(stated['arch_args'], stated['normalisation'])
-    if not is_a(stated['training'].get('dataset', ''), str): raise ValueError('training.dataset is no text')
+    check_images(stated['arch_args'], stated['normalisation'])
+    if type(stated['training'].get('dataset', '')) is not str: raise ValueError('training.dataset is no text')
 
 # %% ../nbs/06_ticket.ipynb #e34ed277
 def _read(path: Path) -> Ticket:
     tensors, stated = read_header(path)
-    version = _version(stated, 'format_version', 1, 2, FORMAT_VERSION)
-    _version(stated, 'prng_version', prng.SPEC_VERSION)
+    version = version_of(stated, 'format_version', *range(1, FORMAT_VERSION + 1))
+    version_of(stated, 'prng_version', prng.SPEC_VERSION)
     with safe_open(path, 'pt') as f:
         _check_facts(f, tensors, stated, version)
         claims = _layers(stated.pop('layers'), version)
-        contents = _contents(f, tensors, claims, version)
+        contents = _contents(f, tensors, claims, version, stated)
     layers = [replace(layer, density=float(contents['masks'][layer.name].mean())) for layer, *_ in claims]
     claimed, stated['classes'] = stated.pop('pure'), tuple(stated['classes'])
     ticket = Ticket(layers=layers, **contents, **stated)
@@ -514,8 +502,9 @@ def accuracy(
     return dict(correct=correct, total=total, accuracy=correct/max(total, 1), loss=loss/max(total, 1))
 
 # %% ../nbs/06_ticket.ipynb #6e7c44b7
-def _row(layer: Layer, mask: np.ndarray) -> list: # of cells
-    (data, _), kept = encode(mask), int(np.count_nonzero(mask))
+def _row(ticket: Ticket, layer: Layer) -> list: # of cells
+    mask = ticket.masks[layer.name]
+    (data, _), kept = _coded(ticket, layer), int(np.count_nonzero(mask))
     best, shape = mask.size*entropy(layer.density)/8, '×'.join(map(str, layer.shape))
     return [plain(layer.name), shape, f'{kept:,}', f'{layer.density:.3f}', f'{-(-mask.size//8):,}',
             f'{data.size:,}', f'{best:,.0f}', plain(layer.sha256)[:12]]
@@ -524,7 +513,7 @@ def _row(layer: Layer, mask: np.ndarray) -> list: # of cells
 def _table(ticket: Ticket) -> list: # of lines
     "The layers of a ticket, and their sums: names to the left, numbers to the right."
     rows = [['layer', 'shape', 'kept', 'density', 'raw bytes', 'coded bytes', 'H(p) bytes', 'sha256']]
-    rows += [_row(layer, ticket.masks[layer.name]) for layer in ticket.layers]
+    rows += [_row(ticket, layer) for layer in ticket.layers]
     sums = [f'{sum(int(row[column].replace(",", "")) for row in rows[1:]):,}' for column in (2, 4, 5, 6)]
     rows.append(['all', '', sums[0], f'{ticket.density:.3f}', *sums[1:], f'dense: {ticket.dense_bytes:,}'])
     widths = [max(map(len, column)) for column in zip(*rows)]
