@@ -18,13 +18,15 @@ from train_ticket.gates import Schedule, kth_largest
 from train_ticket.loop import BareEngine, Callback, Run, evaluate, train
 from train_ticket.masks import drop_biases, masks_of, weights_of
 from train_ticket.optim import make_optimizer
-from train_ticket.ticket import from_model, save_ticket
+from train_ticket.prng import signs
+from train_ticket.ticket import from_model, load_ticket, save_ticket
 from train_ticket.train import about, make_loaders, parameter_groups, prepare
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/frontier.jsonl'
 COMMON = dict(dataset='mnist', loader='resident', device='cpu', epochs=20, batch_size=256)
 TICKET = dict(lr=.1, weight_decay=.05)
-TWIN = dict(gate='none', lr=.005, weight_decay=0.)
+TWIN = dict(gate='none', lr=.003, weight_decay=0.)
+ROUND, RAMP = .3, .5   # progress at which twins begin to round, and at which they reach their density
 LEVELS = {1: (-1, 1), 1.58: (-1, 1), 2: (-2, 1), 3: (-4, 3), 4: (-8, 7), 8: (-128, 127)}
 
 
@@ -39,38 +41,57 @@ class Rounded(torch.autograd.Function):
         return grad, None
 
 
-class Quantised(nn.Module):
-    "A weight on a few levels, with a learned step (LSQ, Esser and others 2020), pruned by magnitude."
-    def __init__(self, weight, bits, shared: dict): # shared: the threshold of the network
+class Twin(nn.Module):
+    "A weight, pruned by magnitude, then rounded to a few levels with a learned step (Esser and others 2020)."
+    def __init__(self, bits):
         super().__init__()
-        self.bits, self.shared, (self.low, self.high) = bits, shared, LEVELS[bits]
-        step = weight.abs().mean()*(1 if bits == 1 else 2/math.sqrt(self.high))
-        self.step, self.rate = nn.Parameter(step.log()), 1/math.sqrt(weight.numel()*self.high)
+        self.bits, self.threshold, (self.low, self.high) = bits, 0., LEVELS[bits]
+        self.rounds, self.log_step = False, nn.Parameter(torch.zeros(()))
 
-    def levels(self, weight):
-        step = (self.step*self.rate + (self.step*(1 - self.rate)).detach()).exp()
-        return Rounded.apply((weight/step).clamp(self.low, self.high), self.bits), step
+    def levels(self, weight, step): # whole numbers, of the weight's shape
+        scaled = (weight/step).clamp(self.low, self.high)
+        return Rounded.apply(scaled, self.bits)*(weight.abs() >= self.threshold)
 
     def forward(self, weight):
-        level, step = self.levels(weight)
-        return level*step*(weight.abs() >= self.shared['threshold'])
+        if not self.rounds:
+            return weight*(weight.abs() >= self.threshold)
+        step = self.log_step.exp()
+        return self.levels(weight, step)*step
+
+    @torch.no_grad()
+    def begin(self, weight):
+        "Round from here on, with the step of the least square error."
+        steps = weight.abs().max()*torch.linspace(.02, 1, 99)/self.high
+        kept = weight*(weight.abs() >= self.threshold)
+        errors = [(self.levels(weight, step)*step - kept).square().sum() for step in steps]
+        self.log_step.copy_(steps[torch.stack(errors).argmin()].log())
+        self.rounds = True
 
 
-class Pruning(Callback):
-    "Raises the threshold of magnitude to the density to keep, as the gate of a ticket does."
-    def __init__(self, model, keep, shared: dict):
-        self.keep, self.shared = keep, shared
-        self.weights = [m.parametrizations.weight.original for m in quantised(model)]
-
-    def before_training(self, run):
-        self.update(0.)
+class Compression(Callback):
+    "Prunes a network on the way to its density, and begins to round."
+    def __init__(self, model, keep):
+        self.keep, self.chains = keep, [layer.parametrizations.weight for layer in twins(model)]
 
     def after_step(self, run):
-        self.update(run.progress_at(run.state.epoch, run.state.step))
+        progress = run.progress_at(run.state.epoch, run.state.step)
+        if self.keep < 1:
+            self.prune(Schedule(1., self.keep)(min(progress/RAMP, 1.)))
+        if progress >= ROUND and not self.chains[0][0].rounds:
+            for chain in self.chains:
+                chain[0].begin(chain.original)
 
-    def update(self, progress):
-        density = Schedule(1., self.keep)(min(progress/.5, 1.))
-        self.shared['threshold'] = kth_largest([weight.abs() for weight in self.weights], density)
+    def prune(self, density):
+        threshold = kth_largest([chain.original.abs() for chain in self.chains], density)
+        for chain in self.chains:
+            chain[0].threshold = threshold
+
+
+class Engine(BareEngine):
+    "Computes products in bfloat16, half as fast again; the test is in float32."
+    def __call__(self, images):
+        with torch.autocast('cpu', torch.bfloat16):
+            return self.module(images)
 
 
 class Pause(Callback):
@@ -83,27 +104,23 @@ class Pause(Callback):
             time.sleep(5)
 
 
-def quantised(model) -> list: # the layers that hold a quantised weight
+def twins(model) -> list: # the layers that hold a `Twin`
     return [module for module in model.modules() if parametrize.is_parametrized(module, 'weight')]
 
 
-def quantise(model, bits, keep) -> list: # of callbacks
-    "Round a dense network's weights to so many bits from here on, without biases."
-    shared = dict(threshold=0.)
+def compress(model, bits, keep) -> Compression:
+    "Put a `Twin` on each weight of a dense network, and take its biases away."
     for found in weights_of(model):
-        step = Quantised(found.parameter.detach(), bits, shared)
-        parametrize.register_parametrization(found.module, 'weight', step)
+        parametrize.register_parametrization(found.module, 'weight', Twin(bits))
         drop_biases(found.module)
-    return [Pruning(model, keep, shared)] if keep < 1 else []
+    return Compression(model, keep)
 
 
 @torch.no_grad()
 def levels_of(layer) -> np.ndarray: # int16, of the weight's shape
     "The whole numbers that a layer's weights are multiples of."
     chain = layer.parametrizations.weight
-    level, _ = chain[0].levels(chain.original)
-    kept = chain.original.abs() >= chain[0].shared['threshold']
-    return (level*kept).to(torch.int16).numpy()
+    return chain[0].levels(chain.original, chain[0].log_step.exp()).to(torch.int16).numpy()
 
 
 def planes(levels: np.ndarray): # bool arrays
@@ -114,38 +131,44 @@ def planes(levels: np.ndarray): # bool arrays
     yield levels[rest > 0] < 0
     rest = rest[rest > 0]
     while rest.size and rest.max() > rest.min():
-        low = rest.min()
-        yield rest > low
-        rest = rest[rest > low]
+        least = rest.min()
+        yield rest > least
+        rest = rest[rest > least]
 
 
-def coded(masks) -> int: # bytes
-    "The size of masks in the coder of the ticket file."
-    return sum(encode(mask)[0].size for mask in masks)
+def twin_bytes(levels: np.ndarray, bits) -> int:
+    "Bytes of a layer of a twin: packed or coded as masks, and four for its step."
+    found = sum(encode(plane, np.ones_like(plane))[0].size for plane in planes(levels))
+    return 4 + min(found, math.ceil(levels.size*math.ceil(bits)/8))
 
 
-def twin_bytes(model, bits) -> int:
-    "Bytes of a twin's weights: packed or entropy-coded, per layer, and four bytes per layer for its step."
-    total = 0
-    for layer in quantised(model):
-        levels = levels_of(layer)
-        total += 4 + min(coded(planes(levels)), math.ceil(levels.size*math.ceil(bits)/8))
-    return total
-
-
-def sizes(job, bits, path) -> dict:
-    "The bytes of what was trained; writes it to a file, so that they can be counted anew."
-    path.parent.mkdir(parents=True, exist_ok=True)
+def count(path: Path, bits=None) -> dict:
+    "The bytes of what was trained; range_bytes: coded with a fixed density per layer."
     if bits:
-        levels = [levels_of(layer) for layer in quantised(job.model)]
-        np.savez_compressed(path.with_suffix('.npz'), *levels)
-        return dict(payload_bytes=twin_bytes(job.model, bits), kept=[int((x != 0).sum()) for x in levels],
-                    weights=[x.size for x in levels])
-    masks = [mask.mask.numpy() for mask in masks_of(job.model).values()]
-    path = path.with_suffix('.ticket.safetensors')
-    save_ticket(from_model(job.model, **about(job)), path)
-    return dict(payload_bytes=coded(masks), file_bytes=path.stat().st_size,
-                kept=[int(mask.sum()) for mask in masks], weights=[mask.size for mask in masks])
+        layers = np.load(path).values()
+        return dict(payload_bytes=sum(twin_bytes(levels, bits) for levels in layers))
+    ticket, found = load_ticket(path), dict(payload_bytes=0, range_bytes=0)
+    for layer in ticket.layers:
+        mask = ticket.masks[layer.name]
+        known = signs(ticket.seed, layer.index, layer.shape, ticket.distribution)
+        found['payload_bytes'] += encode(mask, known)[0].size
+        found['range_bytes'] += encode(mask)[0].size
+    return found
+
+
+def save(job, bits, folder: Path) -> Path:
+    "Write what was trained: a ticket, or the levels of a twin."
+    folder.mkdir(parents=True, exist_ok=True)
+    if not bits:
+        return save_ticket(from_model(job.model, **about(job)), folder/'best.ticket.safetensors')
+    path = folder/'levels.npz'
+    np.savez_compressed(path, *[levels_of(layer) for layer in twins(job.model)])
+    return path
+
+
+def kept(job) -> list: # a number per layer
+    masks = [mask.mask for mask in masks_of(job.model).values()] or map(levels_of, twins(job.model))
+    return [int((mask != 0).sum()) for mask in masks]
 
 
 def run_of(config, job, loaders, callbacks) -> Run:
@@ -153,7 +176,7 @@ def run_of(config, job, loaders, callbacks) -> Run:
     groups = parameter_groups(job.model, options)
     optimizer = make_optimizer(options.optimizer, groups, options.lr, options.weight_decay)
     rate = lambda progress: config.rate(progress, options.lr)
-    return Run(BareEngine(job.model, optimizer), loaders.train, None, rate, config.loop, callbacks,
+    return Run(Engine(job.model, optimizer), loaders.train, None, rate, config.loop, callbacks,
                config.run.seed)
 
 
@@ -163,36 +186,65 @@ def measured(bits=None, keep=1., files=Path('.'), pause=None, test=True, **optio
     config = configure(**COMMON | (TWIN if bits else TICKET) | density | options)
     job = prepare(config)
     job.model.to(memory_format=torch.channels_last)   # up to twice as fast
-    callbacks = [Pause(pause)] + (quantise(job.model, bits, keep) if bits else [])
+    callbacks = [Pause(pause)] + ([compress(job.model, bits, keep)] if bits else [])
     loaders, begun = make_loaders(config, job.dataset), time.process_time()
     run = train(run_of(config, job, loaders, callbacks))
     seconds = time.process_time() - begun
     found = dict(validation_accuracy=evaluate(job.model, loaders.validation)['accuracy'])
     if test:
         found |= dict(test_accuracy=evaluate(job.model, loaders.test)['accuracy'])
-    return found | sizes(job, bits, files) | dict(train_accuracy=run.record['train_accuracy'],
-                                                 cpu_seconds=seconds)
+    found |= count(save(job, bits, files), bits)
+    return found | dict(kept=kept(job), train_accuracy=run.record['train_accuracy'], cpu_seconds=seconds)
 
 
 def parsed(text: str) -> dict: # 'keep=.1, seed=1' → dict(keep=.1, seed=1)
-    return {word.arg: ast.literal_eval(word.value) for word in ast.parse(f'dict({text})', mode='eval').body.keywords}
+    call = ast.parse(f'dict({text})', mode='eval').body
+    return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+
+
+def points(): # of dicts: the settings of the experiment, the cheapest and most telling first
+    small = dict(arch='conv3', in_shape='1x16x16')
+    for width, ticket, twin in (.75, .2, .13), (1., .17, .11), (.5, .3, .2):
+        yield small | dict(width=width, keep=ticket)
+        yield small | dict(width=width, keep=twin, bits=1)
+    yield from (small | dict(width=.5, bits=bits) for bits in (1, 1.58, 2))
+    yield from (small | dict(width=width, keep=.1, bits=4) for width in (.5, 1.))
+    for width, ticket, twin in (1.5, .115, .075), (1.5, .17, .11), (2., .1, .065):
+        yield small | dict(width=width, keep=ticket)
+        yield small | dict(width=width, keep=twin, bits=1)
+    for width, ticket in (.75, .18), (2., .105), (2., .135), (2., .175):
+        yield small | dict(width=width, keep=ticket, epochs=60)
+        yield small | dict(width=width, keep=round(.65*ticket, 3), bits=1, epochs=60)
+    yield from (dict(arch='lenet5', width=width, keep=keep) for width, keep in ((1., .1), (2., .05)))
+    yield dict(arch='lenet5', keep=.065, bits=1)
+    yield dict(arch='lenet300', keep=.23, epochs=60)
+    yield dict(arch='tiny', in_shape='1x16x16', keep=.3)
+    yield from (dict(arch='tiny', in_shape='1x16x16', width=.5, bits=bits) for bits in (2, 4))
+    yield from (small | dict(width=.5, bits=bits) for bits in (3, 4, 8))
+
+
+def plan(): # of settings, three seeds of each point
+    for point in points():
+        for seed in 1, 2, 3:
+            yield ', '.join(f'{name}={value!r}' for name, value in dict(**point, seed=seed).items())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('settings', nargs='*')
     parser.add_argument('--records', default=RECORDS)
-    parser.add_argument('--files', type=Path, default=Path('runs/frontier'))
-    parser.add_argument('--pause')
-    parser.add_argument('--no-test', action='store_true')
+    parser.add_argument('--files', type=Path, default=Path('runs/frontier'), help='tickets go there')
+    parser.add_argument('--pause', help='a file: sleep between epochs while it exists')
+    parser.add_argument('--no-test', action='store_true', help='leave the test set alone, in probes')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for text in args.settings:
+    for text in args.settings or plan():
         if any(record['settings'] == text for record in read_records(args.records)):
             continue
-        name = ''.join(c for c in text.replace(', ', '-') if c.isalnum() or c in '-.=_')
-        found = measured(**parsed(text), files=args.files/name, pause=args.pause, test=not args.no_test)
-        where = dict(command=f'python scripts/frontier.py "{text}"', hardware=hardware('cpu'), versions=versions())
+        folder = args.files/''.join(c for c in text.replace(', ', '-') if c.isalnum() or c in '-.=_')
+        found = measured(**parsed(text), files=folder, pause=args.pause, test=not args.no_test)
+        where = dict(command=f'python scripts/frontier.py "{text}"', hardware=hardware('cpu'),
+                     versions=versions())
         append_record(args.records, dict(settings=text) | found | where)
 
 
