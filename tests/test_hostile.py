@@ -1,7 +1,7 @@
 """Hostile ticket files: the answer is always the ticket that was written, or a TicketError.
 
 And little memory is used to find out."""
-import atexit, contextlib, io, json, math, os, shutil, struct, subprocess, sys
+import atexit, contextlib, hashlib, io, json, math, os, shutil, struct, subprocess, sys
 import tempfile, tracemalloc, warnings, zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +13,10 @@ from safetensors.torch import save
 import torch
 from torch import nn
 from train_ticket import prng
-from train_ticket.coding import HEADER_WORDS, encode, pack
+from train_ticket.coding import HEADER_WORDS, MAGIC, encode, pack
 from train_ticket.infer import main as evaluate_main, network_of
 from train_ticket.masks import masks_of, ticketize
+from train_ticket.squeeze import text, whole
 from train_ticket.ticket import FORMAT_VERSION, TicketError, audit, describe, from_model
 from train_ticket.ticket import load_ticket, save_ticket, ticket_bytes
 
@@ -304,6 +305,13 @@ def second(about: bytes) -> bytes:
     return save(dict(about=plain_bytes(deflated(about))), texts(header))
 
 
+def compact(arch, args, sizes) -> bytes:
+    "A file of the compact form, its masks all zeros, with a right checksum."
+    facts = whole(12) + whole(1) + text(arch) + text('') + text(json.dumps(args)) + whole(0)
+    content = facts + b''.join(whole(3*size + 2) for size in sizes) + bytes(sum(sizes))
+    return MAGIC + hashlib.sha256(content).digest()[:4] + content
+
+
 SHAPES = dict(square=(2**15, 2**15), row=(1, 2**30), column=(2**30, 1), kernel=(8, 2**20, 8, 8),
               fitting=(600, 1024), fitting_column=(600*1024, 1), fitting_row=(1, 600*1024), many=(2,)*32)
 
@@ -327,6 +335,9 @@ def bombs() -> dict:
     found['empty statistics'] = third({f'measured.{i}': torch.zeros(0, 2**40) for i in range(3)})
     found['wide network'] = third({}, arch='mlp', arch_args=dict(width=1e7))
     found['wider network'] = third({}, arch='cnn', arch_args=dict(width=1e300))
+    found['compact wide network'] = compact('mlp', dict(width=1e7), [300]*4)
+    found['compact wide images'] = compact('lenet300', dict(in_shape=[1, 2**20, 2**20]), [300]*3)
+    found['compact fitting'] = compact('lenet300', dict(width=2.), [900, 200, 4])
     number = b'{"__metadata__":{"format_version":"' + b'9'*962 + b'"}}'
     found['long number'] = struct.pack('<Q', len(number)) + number
     return {name: content for name, content in found.items() if len(content) < 1600}
@@ -376,7 +387,7 @@ def test_nothing_is_unpickled():
     import pickle
     refused(pickle.dumps(tickets[0]))
     refused(b'PK\x03\x04' + bytes(1000))
-    for module in 'coding', 'ticket', 'infer', 'hub':
+    for module in 'adaptive', 'coding', 'ticket', 'squeeze', 'infer', 'hub':
         source = (Path(__file__).parent.parent/f'train_ticket/{module}.py').read_text()
         assert not any(word in source for word in ('pickle', 'torch.load(', 'allow_pickle', 'import_module'))
 

@@ -15,8 +15,9 @@ enum { TT_BIAS, TT_ROW, TT_SIGN, TT_BAND, TT_NEAR, TT_SHARED = TT_NEAR + 10 };
 typedef struct {
     tt_belief shared[TT_SHARED], *columns;      /* columns: one for each column of the layer */
     int8_t inputs[TT_SHARED], past[TT_PAST];    /* the row so far: -1, 0 or +1 for each weight */
+    int16_t offsets[10];                        /* of the nearby weights, in columns back */
     int width, near;                            /* columns that make a row of an image; 0: none */
-    uint32_t column, noise;
+    uint32_t column, across, noise;             /* across: the column within the image */
 } tt_model;
 
 typedef struct { uint32_t low, high, code; const uint8_t *next, *end; } tt_coder;
@@ -25,6 +26,10 @@ typedef struct { uint32_t low, high, code; const uint8_t *next, *end; } tt_coder
 static const uint16_t tt_logistic[26] = {
     32768, 24743, 17625, 11955, 7812, 4971, 3108, 1921, 1179, 720, 439, 267, 162, 98, 60, 36, 22, 13,
     8, 5, 3, 2, 1, 1, 1, 1};
+
+/* The nearby weights: rows of the image up, and columns back. */
+static const int8_t tt_offsets[10][2] = {
+    {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, -1}, {2, 0}, {1, 2}, {1, -2}, {2, 1}, {2, -1}};
 
 static void tt_forget(tt_belief *belief, uint16_t rate) {
     belief->weight = 0;
@@ -35,6 +40,7 @@ static void tt_begin(tt_model *m, tt_belief *columns, uint32_t fan_in, int width
     m->columns = columns;
     m->width = width;
     m->near = width ? 10 : 2;
+    for (int j = 0; j < 10; j++) m->offsets[j] = tt_offsets[j][0]*width + tt_offsets[j][1];
     m->noise = 0;
     for (uint32_t c = 0; c < fan_in; c++) tt_forget(&columns[c], 32768);
     for (int j = TT_NEAR; j < TT_SHARED; j++) tt_forget(&m->shared[j], 8192);
@@ -42,7 +48,7 @@ static void tt_begin(tt_model *m, tt_belief *columns, uint32_t fan_in, int width
 }
 
 static void tt_begin_row(tt_model *m) {
-    m->column = 0;
+    m->column = m->across = 0;
     for (int i = 0; i < TT_PAST; i++) m->past[i] = 0;
     tt_forget(&m->shared[TT_ROW], 65000);
     tt_forget(&m->shared[TT_SIGN], 4096);
@@ -58,15 +64,21 @@ static uint32_t tt_squash(int32_t logit) {      /* in 1/4096 → probability in 
 
 /* The probability that the next weight, of this sign, is kept. */
 static uint32_t tt_predict(tt_model *m, int sign) {
-    int a = m->width, offsets[10] = {1, 2, a, a + 1, a - 1, 2*a, a + 2, a - 2, 2*a + 1, 2*a - 1};
-    if (a && m->column % a == 0) tt_forget(&m->shared[TT_BAND], 16384);
+    if (m->width && !m->across) tt_forget(&m->shared[TT_BAND], 16384);
     m->inputs[TT_BIAS] = m->inputs[TT_ROW] = 1;
     m->inputs[TT_SIGN] = sign;
-    m->inputs[TT_BAND] = a ? sign : 0;
-    for (int j = 0; j < m->near; j++)
-        m->inputs[TT_NEAR + j] = sign*m->past[(m->column - offsets[j]) & (TT_PAST - 1)];
-    int32_t logit = m->columns[m->column].weight;
-    for (int j = 0; j < TT_NEAR + m->near; j++) logit += m->inputs[j]*m->shared[j].weight;
+    m->inputs[TT_BAND] = m->width ? sign : 0;
+    int32_t logit = m->columns[m->column].weight + m->shared[TT_BIAS].weight + m->shared[TT_ROW].weight;
+    int32_t signed_terms = m->shared[TT_SIGN].weight + (m->width ? m->shared[TT_BAND].weight : 0);
+    logit += sign < 0 ? -signed_terms : signed_terms;
+    for (int j = 0; j < m->near; j++) {
+        int input = m->past[(m->column - m->offsets[j]) & (TT_PAST - 1)];
+        if (input) {
+            input *= sign;
+            logit += input < 0 ? -m->shared[TT_NEAR + j].weight : m->shared[TT_NEAR + j].weight;
+        }
+        m->inputs[TT_NEAR + j] = input;
+    }
     return tt_squash(logit);
 }
 
@@ -83,10 +95,11 @@ static void tt_learn(tt_model *m, int sign, int kept, uint32_t p) {
     uint32_t variance = (p*(65536 - p)) >> 16;
     m->noise = (m->noise + 0x9E37) & 0xFFFF;
     for (int j = 0; j < TT_NEAR + m->near; j++)
-        if (m->inputs[j]) tt_step(&m->shared[j], m->inputs[j]*error, variance, m->noise);
+        if (m->inputs[j]) tt_step(&m->shared[j], m->inputs[j] < 0 ? -error : error, variance, m->noise);
     tt_step(&m->columns[m->column], error, variance, m->noise);
     m->past[m->column & (TT_PAST - 1)] = kept ? sign : 0;
     m->column++;
+    if (++m->across == (uint32_t)m->width) m->across = 0;
 }
 
 static uint32_t tt_split(const tt_coder *c, uint32_t p) {

@@ -20,7 +20,7 @@ from safetensors.torch import save as safetensors_bytes
 import torch
 from torch import nn, Tensor
 from . import prng
-from .coding import decode, encode, entropy, expand, unpack
+from .coding import decode, encode, entropy, expand, is_compact, unpack
 from .coding import check_images, json_text, read_header, sorted_header, typed, version_of
 from .core import UserError, atomic_write, build_own, one_line_error, pick, plain
 from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
@@ -252,6 +252,9 @@ def _check_facts(f, tensors: dict, stated: dict, version: int):
 
 # %% ../nbs/06_ticket.ipynb #e34ed277
 def _read(path: Path) -> Ticket:
+    if is_compact(path):
+        from train_ticket.squeeze import unsqueeze
+        return unsqueeze(path.read_bytes())
     tensors, stated = read_header(path)
     version = version_of(stated, 'format_version', *range(1, FORMAT_VERSION + 1))
     version_of(stated, 'prng_version', prng.SPEC_VERSION)
@@ -536,8 +539,10 @@ def describe(
 
 # %% ../nbs/06_ticket.ipynb #73e697da
 COMMANDS = dict(show='print the ticket as a table', verify='check every byte against the seed',
-                audit='prove that nothing but masks was learned by gradient; exit code 1 where something was')
+                audit='prove that nothing but masks was learned by gradient; exit code 1 where something was',
+                squeeze='write it in the fewest bytes', expand='write it as a safetensors file')
 
+# %% ../nbs/06_ticket.ipynb #0dd3c650
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('tt_ticket', description='Look into a ticket file.')
     commands = parser.add_subparsers(dest='command', required=True, title='commands', metavar='COMMAND')
@@ -545,15 +550,20 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=f'{about[0].upper()}{about[1:]}.')
         command.add_argument('ticket', type=Path, help='*.ticket.safetensors')
         command.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
+        if name in ('squeeze', 'expand'):
+            command.add_argument('-o', '--output', type=Path, required=True, help='the file to write')
     return parser
 
-# %% ../nbs/06_ticket.ipynb #0dd3c650
+# %% ../nbs/06_ticket.ipynb #983a6f12
 def main(argv=None) -> int:
     "tt_ticket: look into a ticket file."
     args = _parser().parse_args(argv)
     try:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None
         if args.command == 'verify' and model is not None: to_model(ticket, model)
+        if args.command in ('squeeze', 'expand'):
+            from train_ticket.squeeze import convert
+            return convert(ticket, args.output, args.command)
     except (UserError, OSError) as error:
         return one_line_error(error)
     found = audit(ticket, model) if args.command == 'audit' else None
