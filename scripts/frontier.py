@@ -1,7 +1,7 @@
 """Test error against bytes on MNIST: tickets, and what one would do otherwise.
 
 `python scripts/frontier.py "arch='lenet5', keep=.1, seed=1" …` trains each of these settings and adds a
-record to results/frontier.jsonl; what is recorded is skipped. Without settings it takes those of `PLAN`.
+record to results/frontier.jsonl; what is recorded is skipped. Without settings it takes those of `plan`.
 A setting is any option of train.py. With `bits` it makes a twin: the same network, its weights trained
 and rounded to so many bits; `keep` prunes it by magnitude.
 """
@@ -19,6 +19,7 @@ from train_ticket.loop import BareEngine, Callback, Run, evaluate, train
 from train_ticket.masks import drop_biases, masks_of, weights_of
 from train_ticket.optim import make_optimizer
 from train_ticket.prng import signs
+from train_ticket.squeeze import squeeze
 from train_ticket.ticket import from_model, load_ticket, save_ticket
 from train_ticket.train import about, make_loaders, parameter_groups, prepare
 
@@ -143,7 +144,7 @@ def twin_bytes(levels: np.ndarray, bits) -> int:
 
 
 def count(path: Path, bits=None) -> dict:
-    "The bytes of what was trained; range_bytes: coded with a fixed density per layer."
+    "The bytes of what was trained: of masks, of masks coded with one density per layer, of the whole file."
     if bits:
         layers = np.load(path).values()
         return dict(payload_bytes=sum(twin_bytes(levels, bits) for levels in layers))
@@ -153,7 +154,7 @@ def count(path: Path, bits=None) -> dict:
         known = signs(ticket.seed, layer.index, layer.shape, ticket.distribution)
         found['payload_bytes'] += encode(mask, known)[0].size
         found['range_bytes'] += encode(mask)[0].size
-    return found
+    return found | dict(file_bytes=len(squeeze(ticket)))
 
 
 def save(job, bits, folder: Path) -> Path:
