@@ -150,31 +150,30 @@ def conv6(
     "Convolutions 64-64, 128-128, 256-256, then 256-256-10."
     return _conv_n([64, 128, 256], width, in_shape, classes)
 
-# %% ../nbs/04_models.ipynb #8011a707
-def _three_convs(channels: list, in_shape: tuple, apart: bool) -> list: # apart: channels don't mix
-    a, b, c = channels
-    groups = dict(groups=a) if apart else {}
-    return [nn.Conv2d(in_shape[0], a, 3), nn.ReLU(), nn.Conv2d(a, b, 3, **groups), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(b, c, 3, **groups), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-
-# %% ../nbs/04_models.ipynb #aff12dca
+# %% ../nbs/04_models.ipynb #6d77b6df
 @register
 def conv3(
     width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
 ) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "Convolutions 16-32-64 of 3×3, then 64-10."
-    layers = _three_convs([_wide(c, width) for c in (16, 32, 64)], in_shape, False)
-    sizes = _flat_features(layers, in_shape), _wide(64, width), classes
-    return nn.Sequential(*layers, *_fully_connected(sizes))
+    "Convolutions 16-32-64 of 3×3, max-pooling after two of them (below 24 pixels the last two), then 10."
+    (a, b, c), small = [_wide(units, width) for units in (16, 32, 64)], min(in_shape[1:]) < 24
+    early, late = ([], [nn.MaxPool2d(2)]) if small else ([nn.MaxPool2d(2)], [])
+    layers = [nn.Conv2d(in_shape[0], a, 3), nn.ReLU(), *early, nn.Conv2d(a, b, 3), nn.ReLU(), nn.MaxPool2d(2),
+              nn.Conv2d(b, c, 3), nn.ReLU(), *late]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(_flat_features(layers, in_shape), classes))
 
+# %% ../nbs/04_models.ipynb #8011a707
 @register
 def tiny(
     width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
 ) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
     "Depthwise convolutions of 64 channels, 3×3, then 96-64-10 (cpldcpu's BitNetMCU)."
-    layers = _three_convs([_wide(64, width)]*3, in_shape, True)
+    a = _wide(64, width)
+    layers = [nn.Conv2d(in_shape[0], a, 3), nn.ReLU(),
+              nn.Conv2d(a, a, 3, groups=a), nn.ReLU(), nn.MaxPool2d(2),
+              nn.Conv2d(a, a, 3, groups=a), nn.ReLU(), nn.MaxPool2d(2)]
     sizes = _flat_features(layers, in_shape), _wide(96, width), _wide(64, width), classes
-    return nn.Sequential(*layers, *_fully_connected(sizes))
+    return nn.Sequential(*layers, nn.Flatten(), *_fully_connected(sizes))
 
 # %% ../nbs/04_models.ipynb #d178cf1c
 class ShiftedPatches(nn.Module):
