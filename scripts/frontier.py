@@ -203,25 +203,27 @@ def parsed(text: str) -> dict: # 'keep=.1, seed=1' → dict(keep=.1, seed=1)
     return {word.arg: ast.literal_eval(word.value) for word in call.keywords}
 
 
-def points(): # of dicts: the settings of the experiment, the cheapest and most telling first
-    small = dict(arch='conv3', in_shape='1x16x16')
-    for width, ticket, twin in (.75, .2, .13), (1., .17, .11), (.5, .3, .2):
-        yield small | dict(width=width, keep=ticket)
-        yield small | dict(width=width, keep=twin, bits=1)
-    yield from (small | dict(width=.5, bits=bits) for bits in (1, 1.58, 2))
-    yield from (small | dict(width=width, keep=.1, bits=4) for width in (.5, 1.))
-    for width, ticket, twin in (1.5, .115, .075), (1.5, .17, .11), (2., .1, .065):
-        yield small | dict(width=width, keep=ticket)
-        yield small | dict(width=width, keep=twin, bits=1)
-    for width, ticket in (.75, .18), (2., .105), (2., .135), (2., .175):
-        yield small | dict(width=width, keep=ticket, epochs=60)
-        yield small | dict(width=width, keep=round(.65*ticket, 3), bits=1, epochs=60)
-    yield from (dict(arch='lenet5', width=width, keep=keep) for width, keep in ((1., .1), (2., .05)))
-    yield dict(arch='lenet5', keep=.065, bits=1)
-    yield dict(arch='lenet300', keep=.23, epochs=60)
-    yield dict(arch='tiny', in_shape='1x16x16', keep=.3)
-    yield from (dict(arch='tiny', in_shape='1x16x16', width=.5, bits=bits) for bits in (2, 4))
-    yield from (small | dict(width=.5, bits=bits) for bits in (3, 4, 8))
+PAIRS = (.75, .3), (1., .3), (1.5, .21), (2., .14), (2., .2)   # width, density of the ticket
+ROUNDED = (.5, 1), (.5, 2), (1., 1), (.5, 4), (1., 2), (.5, 1.58), (.5, 3), (1., 3), (.5, 8)   # width, bits
+
+
+def pair(arch, width, keep, **more): # a ticket, and the pruned signs of a twin in about as many bytes
+    yield dict(arch=arch, width=width, keep=keep) | more
+    yield dict(arch=arch, width=width, keep=round(.65*keep, 3), bits=1) | more
+
+
+def points(): # of dicts: the settings of the experiment, the cheapest first
+    for width, keep in PAIRS:
+        yield from pair('conv3', width, keep)
+    yield from (dict(arch='conv3', width=width, bits=bits) for width, bits in ROUNDED)
+    yield from (dict(arch='conv3', width=width, keep=.1, bits=4) for width in (1., 1.5, 2.))
+    for width, keep in *PAIRS, (2., .25), (2., .35):
+        yield from pair('conv3', width, keep, epochs=60)
+    yield from pair('conv3', .75, .3, in_shape='1x16x16')
+    yield from pair('tiny', 1., .3, in_shape='1x16x16')
+    yield from pair('lenet5', 1., .1)
+    yield from pair('lenet5', 2., .05)
+    yield from pair('lenet300', 1., .23, epochs=60)
 
 
 def plan(): # of settings, three seeds of each point
