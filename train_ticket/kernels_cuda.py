@@ -18,6 +18,7 @@ from .kernels import linear_by_strips, source_of
 class _Place(ctypes.Structure): # `place` of the CUDA source
     _fields_ = [(name, ctypes.c_uint32) for name in ('k0', 'k1', 'layer', 'stream')]
 
+# %% ../nbs/14_kernels_cuda.ipynb #ae157b3b
 def _place(generator) -> _Place:
     return _Place(*generator.key, generator.layer, generator.stream)
 
