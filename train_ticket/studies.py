@@ -213,11 +213,18 @@ def take(self: Worker, count: int) -> list: # of `Task`
                    if trial.state == TrialState.WAITING and slot < self.space.trials]
         self.tasks = list(filter(None, map(self.start, waiting[:count])))
         for task in self.tasks:
+            self.reseed(task.slot)
             try:
                 task.options = draw(self.space, task.trial)
             except BROKEN: raise
             except Exception as error: self.fail(task, error)
     return [task for task in self.tasks if not task.done]
+
+# %% ../nbs/18_studies.ipynb #dd75dbcb
+@patch
+def reseed(self: Worker, slot: int): # what a trial draws follows from its slot and what is recorded
+    seed = (self.space.seed*1_000_003 + slot) % 2**32
+    self.study.sampler = made(SAMPLERS, self.space.sampler, 'sampler', seed=seed)
 
 # %% ../nbs/18_studies.ipynb #0fc22f68
 @patch
@@ -239,8 +246,7 @@ def start(self: Worker, waiting) -> Task | None: # waiting: Optuna's trial. None
     self.storage.record_heartbeat(number)   # before it runs: without one it could never be missed
     with suppress(UpdateFinishedTrialError):
         if self.storage.set_trial_state_values(number, TrialState.RUNNING):
-            seed = (self.space.seed*1_000_003 + slot) % 2**32
-            self.study.sampler = made(SAMPLERS, self.space.sampler, 'sampler', seed=seed)
+            self.reseed(slot)
             return Task(Trial(self.study, number), slot, len(retries(waiting)))
 
 # %% ../nbs/18_studies.ipynb #86dae4aa
