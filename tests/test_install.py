@@ -1,4 +1,4 @@
-"The built wheel, installed where the repository is not: commands, C sources, and imports without optional packages."
+"The built wheel, installed elsewhere: commands, C sources, and imports without optional packages."
 import os
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import top
 
-OPTIONAL = ('jupyterlab', 'ipywidgets', 'anywidget', 'nbdev', 'optuna', 'sqlalchemy', 'scipy', 'pandas', 'seaborn',
-            'matplotlib', 'sklearn', 'triton', 'onnx', 'deepspeed', 'nvidia')
+OPTIONAL = ('jupyterlab', 'ipywidgets', 'anywidget', 'nbdev', 'optuna', 'sqlalchemy', 'scipy', 'pandas',
+            'seaborn', 'matplotlib', 'sklearn', 'triton', 'onnx', 'deepspeed', 'nvidia')
 
 
 @pytest.fixture(scope='module')
@@ -16,7 +16,8 @@ def installed(tmp_path_factory):
     "A new environment with the wheel; the packages that it requires are those of this one."
     folder = tmp_path_factory.mktemp('install')
     source, venv = folder/'source', folder/'venv'
-    files = subprocess.run(['git', 'ls-files', '-z'], cwd=top, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=top, capture_output=True, text=True, check=True)
+    files = listed.stdout
     for name in filter(None, files.split('\0')):
         if not (top/name).is_file() or name.startswith(('nbs/', 'results/', 'tests/')): continue
         (source/name).parent.mkdir(parents=True, exist_ok=True)
@@ -40,8 +41,8 @@ def here(installed, tmp_path):
         names = 'PYTHONPATH', 'VIRTUAL_ENV'
         environment = {name: value for name, value in os.environ.items() if name not in names}
         environment |= dict(XDG_CACHE_HOME=str(tmp_path/'cache'), DS_ACCELERATOR='cpu', OMP_NUM_THREADS='1')
-        done = subprocess.run([str(installed/'bin'/command), *map(str, arguments)], cwd=tmp_path, env=environment,
-                              capture_output=True, text=True)
+        whole = [str(installed/'bin'/command), *map(str, arguments)]
+        done = subprocess.run(whole, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
     return run
@@ -58,7 +59,8 @@ def test_the_commands_work_outside_the_repository(here, installed, tmp_path):
 
 
 def test_the_sources_of_the_kernels_are_installed(here):
-    code = 'from train_ticket.kernels import source_of; print(len(source_of("kernels.c")), len(source_of("kernels.cu")))'
+    sizes = 'len(source_of("kernels.c")), len(source_of("kernels.cu"))'
+    code = f'from train_ticket.kernels import source_of; print({sizes})'
     assert all(int(size) > 1000 for size in here('python', '-c', code).split())
 
 
