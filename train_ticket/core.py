@@ -124,7 +124,7 @@ def check_options(
 
 # %% ../nbs/00_core.ipynb #a1f2a14b
 class Parser(argparse.ArgumentParser):
-    "An `ArgumentParser` with errors on one line, no abbreviations, and no entry for an option that isn't given."
+    "An `ArgumentParser` with errors on one line and no abbreviations. Options not given are absent."
     def __init__(self, prog=None, **options):
         super().__init__(prog, **dict(argument_default=argparse.SUPPRESS, allow_abbrev=False) | options)
     def error(self, message):
@@ -132,8 +132,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         namespace, rest = self.parse_known_args(args, namespace)
         if rest:
-            kind = 'unknown option' if rest[0].startswith('-') else 'unexpected'
-            self.error(f'{kind} {rest[0]}{self._offer(rest[0])}')
+            self.error(f'unknown argument {rest[0]}{self._offer(rest[0])}')
         return namespace
     def _offer(self, word):
         if not word.startswith('--'): return ''
@@ -158,6 +157,13 @@ def _argument(kind) -> dict: # how argparse reads a value of an annotated type
     return dict(type=number if kind is float else kind, metavar=kind.__name__.upper())
 
 # %% ../nbs/00_core.ipynb #466947cc
+def _uses(classes) -> dict: # an option's name → [(class, field)], for each class that has it
+    uses = {}
+    for cls in classes:
+        for f in options_of(cls):
+            uses.setdefault(f.name, []).append((cls, f))
+    return uses
+
 def _help(found: list) -> str: # from the fields of one name, one field for each class that has it
     first, defaults = found[0], {repr(f.default) for f in found}
     text = first.metadata['about']
@@ -175,17 +181,13 @@ def make_parser(
     description: str = None, # By default the docstring of the first class
 ) -> Parser: # Its result lacks the options that aren't given
     "Make a command line from dataclasses: one flag per option, grouped by class."
-    parser, uses = Parser(prog, description=description or classes[0].__doc__), {}
-    for cls in classes:
-        for f in options_of(cls):
-            uses.setdefault(f.name, []).append((cls, f))
-    groups = {}
-    for name, found in uses.items():
-        first = found[0][0]
-        title = getattr(first, 'options_title', first.__doc__).rstrip('.')
+    parser, groups = Parser(prog, description=description or classes[0].__doc__), {}
+    for name, uses in _uses(classes).items():
+        cls = uses[0][0]
+        title = getattr(cls, 'options_title', cls.__doc__).rstrip('.')
         group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
-        kind = _argument(get_type_hints(first)[name])
-        group.add_argument(f'--{name}', help=_help([f for _, f in found]), **kind)
+        kind = _argument(get_type_hints(cls)[name])
+        group.add_argument(f'--{name}', help=_help([f for _, f in uses]), **kind)
     return parser
 
 # %% ../nbs/00_core.ipynb #fc3ddb09
@@ -244,7 +246,7 @@ def _is_json(text) -> bool:
 def read_records(
     path, # A JSON-lines file
 ) -> list: # of dicts; empty if the file doesn't exist
-    "Read a JSON-lines file, without a last line that was cut short. Raises `UserError` for any other broken line."
+    "Read a JSON-lines file. Skips a last line that was cut short; raises `UserError` for other broken lines."
     path = Path(path)
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if lines and not lines[-1].endswith(b'\n') and not _is_json(lines[-1]):
@@ -270,13 +272,13 @@ def _values(record: dict, names) -> str: # as JSON has them: a tuple equals a li
 
 # %% ../nbs/00_core.ipynb #54a19079
 def run_missing(
-    settings, # Dicts, in the order in which they are to run
-    run, # A function of a setting. Returns a record, several, or None if it appends them itself
+    settings, # A list of dicts
+    run, # Takes a setting; returns a record, several, or None if it appended them itself
     path, # The JSON-lines file of the records
     key=None, # As in `missing`
-    together=None, # Names; consecutive settings that agree in these are one call, `run([setting, …])`
+    together=None, # Names; consecutive settings that agree in them go to `run` as one list
 ):
-    "Run the settings that have no record in a file, and append their records. Ctrl-C exits with status 130."
+    "Run the settings that have no record, and append their records. Ctrl-C exits with status 130."
     left = missing(settings, path, key)
     groups = [list(g) for _, g in groupby(left, lambda s: _values(s, together))] if together else zip(left)
     with tqdm(total=len(left), desc=Path(path).stem, disable=None) as bar, _stopping():
