@@ -57,7 +57,7 @@ class Gate:
     "How scores become a mask. Subclasses define `soft`, `hard` and their options."
     correction: str = option('none', 'how much weights grow as the density falls', CORRECTIONS)
     keep, sparsity = None, 0.   # options of some families
-    options_title = 'How scores become a mask: options of the gates'
+    options_title = 'Options of the gates; each gate has some of them'
 
     def __post_init__(self):
         pick(CORRECTIONS, self.correction, 'correction')

@@ -405,6 +405,7 @@ def note(self: Inventory) -> str: # '' where all is gated
     parts = [f'{what}: {self.grouped(names, False)}' for what, names in rest if names]
     return '; '.join([f'{len(self.gated)} gated', *parts])*bool(parts)
 
+# %% ../nbs/03_masks.ipynb #426254a9
 @patch
 def __str__(self: Inventory):
     why = [(self.trained, 'trained as usual', 'they have one dimension, or were left out by skip'),
@@ -492,13 +493,13 @@ def fixed_masks(model: nn.Module):
 # %% ../nbs/03_masks.ipynb #978dbdb2
 @dataclass(frozen=True)
 class MaskOptions:
-    "How a network is gated."
-    gate: str = option('sigmoid', 'how scores become a mask; none trains the dense twin', ('none', *GATES))
-    distribution: str = option('signed', 'of the frozen weights', STREAMS)
-    density: float = option(.5, 'expected density, for the scale of the frozen weights')
-    skip: str = option('', 'layers that train as usual: names or patterns, with commas; then not pure')
-    bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
+    "Options of the masks and the frozen weights."
+    gate: str = option('sigmoid', 'how scores become a mask; none: a dense twin', ('none', *GATES))
+    distribution: str = option('signed', 'distribution of the frozen weights', STREAMS)
+    density: float = option(.5, 'expected density, which sets the scale of the frozen weights')
+    skip: str = option('', 'layers to train without a mask: names or patterns, with commas')
+    bias: bool = option(False, 'keep and train the biases (the ticket is then not pure)')
+    double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
 
 # %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch
