@@ -148,7 +148,7 @@ def first_scores(self: Mask, device=None) -> Tensor: # float32, of the shape of 
     try: mask = self.gate.hard(scores, self.gate.at(0., [scores]))
     except (ValueError, RuntimeError, IndexError): mask = None
     if mask is not None and mask.shape == scores.shape: return scores
-    raise UserError(f'{self.gate} can\'t rank {self.candidates} candidates: take another gate, or candidates=1')
+    raise UserError(f'{self.gate} cannot rank {self.candidates} candidates: take another gate, or candidates=1')
 
 # %% ../nbs/03_masks.ipynb #909b1fc9
 @patch
@@ -244,10 +244,16 @@ def candidate_name(weight: str, candidate: int) -> str: # 'fc', 'fc+1', 'fc+2', 
     "The name of a candidate's mask: the first has that of the weight."
     return f'{weight}+{candidate}' if candidate else weight
 
+@patch
+def parts(self: Mask, name: str, values: Tensor) -> dict: # values: of the shape of `mask`; name → of `shape`
+    "Values of all candidates, each under its own name."
+    each = values.reshape(self.candidates, *self.shape)
+    return {candidate_name(name, k): part for k, part in enumerate(each)}
+
 def hard_masks(model: nn.Module) -> dict: # name → bool, of the weight's shape
     "The hard masks of a network, one per candidate."
-    found = [(name, mask.mask.reshape(mask.candidates, *mask.shape)) for name, mask in masks_of(model).items()]
-    return {candidate_name(name, k): bits for name, several in found for k, bits in enumerate(several)}
+    parts = [mask.parts(name, mask.mask) for name, mask in masks_of(model).items()]
+    return {name: bits for several in parts for name, bits in several.items()}
 
 # %% ../nbs/03_masks.ipynb #5410b8ce
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT_VERSION', 'DTYPES', 'HOW_TO_PASS', 'COMMANDS', 'TicketError', 'Layer', 'Ticket', 'masked_weights',
-           'weights_hash', 'from_model', 'ticket_bytes', 'save_ticket', 'load_ticket', 'skeleton', 'diagonal_of',
-           'final_weight', 'fill', 'to_model', 'Audit', 'audit', 'logits_of', 'accuracy', 'describe', 'main']
+           'summed_weights', 'weights_hash', 'from_model', 'ticket_bytes', 'save_ticket', 'load_ticket', 'skeleton',
+           'diagonal_of', 'final_weight', 'fill', 'to_model', 'Audit', 'audit', 'logits_of', 'accuracy', 'describe',
+           'main']
 
 # %% ../nbs/06_ticket.ipynb #7e9391a4
 from copy import deepcopy
@@ -93,6 +94,10 @@ def masked_weights(ticket: Ticket, layer: Layer) -> np.ndarray: # float32 of the
     frozen = prng.weights(ticket.seed, layer.index, layer.shape, ticket.distribution, layer.scale)
     return np.where(ticket.masks[layer.name], frozen, np.float32(0))
 
+def summed_weights(ticket: Ticket, layer: Layer) -> np.ndarray: # the same
+    "The candidates of a layer's weight, each under its mask, added."
+    return reduce(np.add, [masked_weights(ticket, each) for each in ticket.candidates(layer)])
+
 # %% ../nbs/06_ticket.ipynb #f1cb8da4
 def weights_hash(ticket: Ticket, layer: Layer) -> str: # hexadecimal
     "SHA-256 of a layer's masked weights, made again from the seed, within a few MB of memory."
@@ -115,14 +120,12 @@ def _held(model: nn.Module, name: str, mask) -> Tensor: # float32, unmasked, at 
 # %% ../nbs/06_ticket.ipynb #8eb8906b
 def _layers_of(model: nn.Module, name: str, mask, bits: dict) -> list: # of `Layer`, one per candidate
     "What the file will state about a mask."
-    held = _held(model, name, mask).float().cpu().numpy().reshape(mask.candidates, *mask.shape)
-    scale, found = mask.final_scale(), []
-    for k, (index, weight) in enumerate(zip(mask.layers, held)):
-        kept = bits[candidate_name(name, k)]
-        used = np.where(kept, weight, np.float32(0)).astype('<f4')
-        about = scale, int(kept.sum())/max(kept.size, 1), hashlib.sha256(used.tobytes()).hexdigest()
-        found.append(Layer(candidate_name(name, k), index, mask.shape, *about, k))
-    return found
+    held, scale = mask.parts(name, _held(model, name, mask).float().cpu()), mask.final_scale()
+    def layer(k: int, part: str) -> Layer:
+        used = np.where(bits[part], held[part], np.float32(0)).astype('<f4')
+        density = int(bits[part].sum())/max(used.size, 1)
+        return Layer(part, mask.layers[k], mask.shape, scale, density, hashlib.sha256(used).hexdigest(), k)
+    return [layer(k, part) for k, part in enumerate(held)]
 
 # %% ../nbs/06_ticket.ipynb #25981e23
 def _copied(model: nn.Module, group: dict) -> dict: # name → tensor on the CPU
@@ -383,8 +386,7 @@ def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
 # %% ../nbs/06_ticket.ipynb #166a9a2b
 def final_weight(ticket: Ticket, layer: Layer) -> Tensor: # float32 of the layer's shape
     "The weight that a layer multiplies by: its candidates, each under its mask, and its diagonals, added."
-    made = reduce(np.add, [masked_weights(ticket, each) for each in ticket.candidates(layer)])
-    weight, diagonal = torch.from_numpy(made), diagonal_of(ticket, layer)
+    weight, diagonal = torch.from_numpy(summed_weights(ticket, layer)), diagonal_of(ticket, layer)
     return weight if diagonal is None else diagonal(weight)
 
 # %% ../nbs/06_ticket.ipynb #1e77faf5
