@@ -10,7 +10,7 @@ __all__ = ['WEIGHTS', 'WORK', 'INPUTS', 'TURNS', 'BUDGET', 'MODES', 'SMALL', 'Pr
 # %% ../nbs/15_infer.ipynb #3077e82b
 import argparse, hashlib, json, math
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -87,7 +87,7 @@ def _trial(problem: Problem, how: str): # A function of no arguments: one produc
     bits = torch.full((rows, kernels.mask_stride(fan_in)), 90, dtype=torch.uint8, device=problem.device)
     one = partial(operator.masked_linear, x, bits, 1, 0, 1., problem.distribution, 'auto')
     if how == 'packed': one = partial(operator.packed_linear, x, bits, bits, 1.)
-    return lambda: [one() for _ in range(problem.parts)]
+    return lambda: reduce(torch.add, [one() for _ in range(problem.parts)])
 
 # %% ../nbs/15_infer.ipynb #645096fb
 def _seconds(how: str, call, device) -> float: # of one call
