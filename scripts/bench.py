@@ -1,7 +1,7 @@
 """Measure the ratios that the docs state, each against a baseline in the same run: python scripts/bench.py
 
-Adds a line to results/bench.jsonl. Variants take turns, so that whatever else the machine does
-falls on all of them alike.
+Adds a line to results/bench.jsonl. Variants take turns, so that other load on the
+machine affects all of them alike.
 """
 import argparse, json, os, resource, statistics, subprocess, sys, time
 from datetime import datetime, timezone
@@ -159,9 +159,9 @@ def spread(values, digits=3) -> str:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--repeats', type=int, default=7, help='measurements of each variant (default: 7)')
-    parser.add_argument('--arch', default='lenet300', help='of the steps (default: lenet300)')
-    parser.add_argument('--dataset', default='auto', help='of the steps')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--arch', default='lenet300', help='network of the steps (default: lenet300)')
+    parser.add_argument('--dataset', default='auto', help='data set of the steps (default: auto)')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='threads of PyTorch')
     parser.add_argument('--child', type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -35,9 +35,9 @@ def measure(path, repeats): # a record
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add, ticket = parser.add_argument, RESULTS/'lenet300-1/best.ticket.safetensors'
-    add('--ticket', default=ticket, help='a ticket of MNIST')
-    add('--repeats', type=int, default=15, help='of each mode, after two to warm up (default: 15)')
-    add('--output', type=Path, default=RESULTS/'infer.jsonl')
+    add('--ticket', default=ticket, help='file of a ticket for MNIST')
+    add('--repeats', type=int, default=15, help='measurements per mode, after two to warm up (default: 15)')
+    add('--output', type=Path, default=RESULTS/'infer.jsonl', help='file to append to')
     args = parser.parse_args()
     about = dict(study='infer', command=' '.join(['python scripts/bench_infer.py', *sys.argv[1:]]),
                  date=datetime.now(timezone.utc).isoformat(timespec='seconds'), machine=machine(),

@@ -1,9 +1,9 @@
 """Measure generated-weight products against stored ones: python scripts/bench_kernels.py [--device cuda]
 
-Appends one line per size and batch to results/kernels.jsonl. Variants take turns, so that whatever else the
-machine does falls on all of them alike. On a CPU every instruction set of the C kernels is measured, and what
-others offer: int8 by PyTorch's dynamic quantization, and llama.cpp's ternary and 1-bit types where
-llama-cpp-python brings its library. To see PyTorch as it runs without AVX-512, set ATEN_CPU_CAPABILITY=avx2
+Appends one line per size and batch to results/kernels.jsonl. Variants take turns, so that other load on
+the machine affects all of them alike. On a CPU it measures every instruction set of the C kernels, and for
+comparison int8 by PyTorch's dynamic quantization, and llama.cpp's ternary and 1-bit types if llama-cpp-python
+is installed. To see PyTorch as it runs without AVX-512, set ATEN_CPU_CAPABILITY=avx2
 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 """
 import argparse, ctypes, itertools, os, statistics, sys, time, warnings
@@ -211,11 +211,11 @@ def parsed():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add('--device', default='cpu', choices=('cpu', 'cuda'))
-    add('--sizes', type=int, nargs='+', default=SIZES, help='of the square matrices')
-    add('--batches', type=int, nargs='+', default=[1, 16], help='inputs (default: 1 16)')
-    add('--repeats', type=int, default=15, help='of each variant, after two to warm up (default: 15)')
-    add('--threads', type=int, default=torch.get_num_threads(), help='on a CPU (default: PyTorch\'s)')
-    add('--output', type=Path, default=output)
+    add('--sizes', type=int, nargs='+', default=SIZES, help='sizes of the square matrices')
+    add('--batches', type=int, nargs='+', default=[1, 16], help='inputs per product (default: 1 16)')
+    add('--repeats', type=int, default=15, help='measurements per variant (default: 15)')
+    add('--threads', type=int, default=torch.get_num_threads(), help='threads on a CPU (default: PyTorch\'s)')
+    add('--output', type=Path, default=output, help='file to append to')
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""How fast are the loaders? Measures DALI, the resident loader and PyTorch's DataLoader.
+"""Measure how fast DALI, the resident loader and PyTorch's DataLoader load images.
 Appends one JSON line per case to results/loaders.jsonl.
 
     python scripts/bench_loaders.py            # a few minutes
@@ -100,12 +100,13 @@ def rate(loader, seconds, repeats, device):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument('--dataset', default='auto')
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--batch_sizes', type=int, nargs='+', default=[64, 256, 1024])
-    parser.add_argument('--seconds', type=float, default=.3, help='length of one measurement')
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--out', type=Path, default=Path('results/loaders.jsonl'))
+    parser.add_argument('--dataset', default='auto', help='data set to load (default: auto)')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda (default: cpu)')
+    parser.add_argument('--batch_sizes', type=int, nargs='+', default=[64, 256, 1024],
+                        help='images per batch (default: 64 256 1024)')
+    parser.add_argument('--seconds', type=float, default=.3, help='length of each measurement (default: 0.3)')
+    parser.add_argument('--repeats', type=int, default=5, help='measurements per case (default: 5)')
+    parser.add_argument('--out', type=Path, default=Path('results/loaders.jsonl'), help='file to append to')
     return parser.parse_args()
 
 

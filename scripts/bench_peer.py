@@ -130,9 +130,9 @@ def spread(values: list) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--epochs', type=int, default=2)
-    parser.add_argument('--repeats', type=int, default=3, help='turns of each (default: 3)')
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--epochs', type=int, default=2, help='epochs of each training (default: 2)')
+    parser.add_argument('--repeats', type=int, default=3, help='trainings of each kind (default: 3)')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='threads of PyTorch')
     parser.add_argument('--child', type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

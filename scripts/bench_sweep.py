@@ -27,11 +27,11 @@ RESULTS = Path(__file__).parent.parent/'results/sweep.jsonl'
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--tickets', type=int, default=64)
-    parser.add_argument('--epochs', type=int, default=2)
-    parser.add_argument('--repeats', type=int, default=3, help='turns of each (default: 3)')
-    parser.add_argument('--images', type=int, help='of the training split (default: all)')
-    parser.add_argument('--arch', help='reference network (default: 784-64-32-10)')
+    parser.add_argument('--tickets', type=int, default=64, help='tickets to train (default: 64)')
+    parser.add_argument('--epochs', type=int, default=2, help='epochs of each training (default: 2)')
+    parser.add_argument('--repeats', type=int, default=3, help='trainings of each kind (default: 3)')
+    parser.add_argument('--images', type=int, help='images of the training split to use (default: all)')
+    parser.add_argument('--arch', help='built-in network (default: 784-64-32-10)')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
     return parser.parse_args()
 
@@ -67,7 +67,8 @@ def show(seconds: dict, found: dict, tickets: int, ratios: list):
         mean, spread = 100*statistics.mean(found[name]), 100*statistics.stdev(found[name])
         print(f'{name:18} {rate:6.0f} tickets per minute ({span} for {tickets}, n = {len(times)}); '
               f'test accuracy {mean:.2f} ± {spread:.2f} %')
-    print(f'ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, n = {len(ratios)})')
+    middle, spread = statistics.median(ratios), f'{min(ratios):.2f} to {max(ratios):.2f}'
+    print(f'ratio {middle:.2f} ({spread}, n = {len(ratios)})')
 
 
 def main():
@@ -88,7 +89,7 @@ def main():
 
     trained_alone(dense, configs[0], dataset)   # to warm up
     seconds, found = measure({'at once': at_once, 'one after another': one_by_one}, args.repeats)
-    ratios = [alone/stack for stack, alone in zip(*seconds.values())]   # of the first, of the second turn, …
+    ratios = [alone/stack for stack, alone in zip(*seconds.values())]   # one per turn
     show(seconds, found, args.tickets, ratios)
     append_record(RESULTS, dict(
         study='sweep', command=' '.join(['python scripts/bench_sweep.py', *sys.argv[1:]]),

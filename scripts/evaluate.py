@@ -1,4 +1,4 @@
-"Test accuracy of a ticket, without DeepSpeed: python scripts/evaluate.py --ticket FILE"
+"Measure the test accuracy of a ticket, without DeepSpeed: python scripts/evaluate.py --ticket FILE"
 import sys
 from train_ticket.infer import main
 

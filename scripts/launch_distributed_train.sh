@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Train on several hosts: scripts/launch_distributed_train.sh --hostfile scripts/hostfile.example --dataset mnist --name first
 #
-#   --hostfile FILE         hosts and ranks, as in scripts/hostfile.example (default: ./hostfile)
-#   --launcher NAME         pdsh (default), slurm or openmpi start all hosts from here
-#   --launcher_args 'ARGS'  further arguments for that launcher, in one word
-#   --no_ssh --node_rank N  start host N of the file (0, 1, …) only; run the same command with another N on each host
-#   --master_addr ADDRESS   where the ranks meet (default: the first host of the file)
-#   --master_port PORT      (default: 29500)
+#   --hostfile FILE         the hosts and their numbers of ranks, as in scripts/hostfile.example (default: ./hostfile)
+#   --launcher NAME         how to start all hosts from this one: pdsh (default), slurm or openmpi
+#   --launcher_args 'ARGS'  more arguments for that launcher, as one quoted word
+#   --no_ssh --node_rank N  start only host N of the file (0, 1, …); run the same command on each host with its own N
+#   --master_addr ADDRESS   address that all ranks connect to (default: the first host of the file)
+#   --master_port PORT      port that all ranks connect to (default: 29500)
 #
-# Everything else goes to scripts/train.py. All hosts need the same code, Python environment and data, and --runs in a
-# folder that they share. A host that dies ends the run on the others, within --timeout seconds; --resume goes on.
+# All other arguments are passed to scripts/train.py. All hosts need the same code, Python environment and data, and
+# --runs must name a folder that they share. If a host dies, the run ends on the others within --timeout seconds;
+# run the same command with --resume to continue it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 [ -x "$here/../.venv/bin/deepspeed" ] && PATH="$here/../.venv/bin:$PATH"
@@ -28,7 +29,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-[ -f "$hostfile" ] || fail "there is no hostfile $hostfile: write one like scripts/hostfile.example, or name it by --hostfile"
+[ -f "$hostfile" ] || fail "there is no hostfile $hostfile: write one like scripts/hostfile.example, or pass another with --hostfile"
 hosts=() slots=() line=0
 while read -r host count more || [ -n "${host:-}" ]; do
   line=$((line + 1))
@@ -37,11 +38,11 @@ while read -r host count more || [ -n "${host:-}" ]; do
   hosts+=("$host") slots+=("${count#slots=}")
 done < "$hostfile"
 [ ${#hosts[@]} -gt 0 ] || fail "$hostfile names no host"
-[[ $master_port =~ ^[0-9]+$ ]] || fail "--master_port $master_port is no number"
+[[ $master_port =~ ^[0-9]+$ ]] || fail "--master_port must be a number, not '$master_port'"
 
 command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus >/dev/null 2>&1 || export DS_ACCELERATOR=cpu
 export MASTER_ADDR=${master_addr:-${hosts[0]}} MASTER_PORT=$master_port
-threads() { echo $(( $(nproc) / $1 > 1 ? $(nproc) / $1 : 1 )); }   # ranks on one host share its cores
+threads() { echo $(( $(nproc) / $1 > 1 ? $(nproc) / $1 : 1 )); }   # divide the cores among the ranks of a host
 script=("$here/train.py" --deepspeed_config "$here/ds_config.json" ${rest[@]+"${rest[@]}"})
 
 if [ -n "$no_ssh" ]; then
@@ -57,10 +58,10 @@ case $launcher in
   pdsh) needs=pdsh ;; slurm) needs=srun ;; openmpi) needs=mpirun ;;
   *) fail "unknown launcher $launcher: known are pdsh, slurm and openmpi" ;;
 esac
-command -v $needs >/dev/null || fail "--launcher $launcher needs $needs, which is not installed here; take another, or start each host with --no_ssh --node_rank N"
+command -v $needs >/dev/null || fail "--launcher $launcher needs $needs, which is not installed: use another launcher, or start each host with --no_ssh --node_rank N"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(threads "${slots[0]}")}
-[ $launcher = pdsh ] || export TRAIN_TICKET_LAUNCHER=$launcher   # tells a rank whose variables hold its number
-# what the ranks on other hosts have to know
+[ $launcher = pdsh ] || export TRAIN_TICKET_LAUNCHER=$launcher   # tells a rank which variables contain its number
+# the variables that the ranks on other hosts need
 export DS_ENV_FILE=$(mktemp)
 trap 'rm -f "$DS_ENV_FILE"' EXIT
 for name in DS_ACCELERATOR OMP_NUM_THREADS GOMP_SPINCOUNT TRAIN_TICKET_DATA TRAIN_TICKET_LAUNCHER MASTER_ADDR MASTER_PORT; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on this machine: scripts/launch_local_train.sh --dataset mnist --arch lenet300 --epochs 10 --name first
-# All GPUs if there are any; otherwise one rank on the CPU. Every argument goes to scripts/train.py.
-# RANKS=2 scripts/launch_local_train.sh … takes another number of ranks; PORT another port than a free one.
+# Uses all GPUs or, without a GPU, one rank on the CPU. Passes all arguments to scripts/train.py; --help lists them.
+# Set the environment variable RANKS to start another number of ranks, and PORT to use a fixed port.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 [ -x "$here/../.venv/bin/deepspeed" ] && PATH="$here/../.venv/bin:$PATH"
@@ -15,15 +15,15 @@ else
   export DS_ACCELERATOR=cpu
   ranks=${RANKS:-1}
 fi
-[[ $ranks =~ ^[1-9][0-9]*$ ]] || { echo "error: RANKS=$ranks is no number of ranks" >&2; exit 2; }
-# Ranks on one machine share its cores: two thread pools on the same cores are many times slower than one.
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || { echo "error: RANKS must be a number from 1, not '$ranks'" >&2; exit 2; }
+# Divide the cores among the ranks: two thread pools on the same cores are many times slower than one.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( cores / ranks > 1 ? cores / ranks : 1 ))}
 port=${PORT:-$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
 world=$(printf '{"localhost": [%s]}' "$(seq -s, 0 $((ranks - 1)))" | base64 -w0 | tr '+/' '-_')
 
-# DeepSpeed's launcher of one machine, as its `deepspeed` command would start it. It ends with code 1 whatever stopped
-# it, so this script waits for it: 130 after Ctrl-C and 143 after SIGTERM, as the shell's convention has it.
-set -m +e   # a process group of its own: each signal reaches it once, from here
+# Start DeepSpeed's launcher for one machine, as the `deepspeed` command does. It exits with status 1 after any signal,
+# so this script waits for it and exits with 130 after Ctrl-C and 143 after SIGTERM, as shells do.
+set -m +e   # its own process group, so that each signal reaches it only once, from this script
 python -m deepspeed.launcher.launch --log_level critical --world_info "$world" --master_addr 127.0.0.1 --master_port "$port" \
   "$here/train.py" --deepspeed_config "$here/ds_config.json" "$@" &
 child=$!

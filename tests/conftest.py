@@ -10,9 +10,11 @@ data = Path(os.environ.get('TRAIN_TICKET_DATA') or top.parent/'shared/data')
 @pytest.fixture(scope='session')
 def environment():
     "The environment of a user who has the data, on the CPU."
-    own = {key: value for key, value in os.environ.items() if key not in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
+    ranks = 'RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'
+    own = {key: value for key, value in os.environ.items() if key not in ranks}
     found = dict(TRAIN_TICKET_DATA=str(data)) if data.is_dir() else {}
-    return own | found | dict(DS_ACCELERATOR='cpu', GOMP_SPINCOUNT='10000', PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    return own | found | dict(DS_ACCELERATOR='cpu', GOMP_SPINCOUNT='10000', PATH=path)
 
 
 @pytest.fixture
@@ -20,7 +22,8 @@ def call(environment, tmp_path):
     "call(program, *arguments, **environment) → the finished process, run in an empty folder."
     def run(program, *arguments, timeout=300, **more):
         command = [str(top/program)] if program.endswith('.sh') else [sys.executable, str(top/program)]
-        return subprocess.run([*command, *map(str, arguments)], cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=timeout)
+        how = dict(cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run([*command, *map(str, arguments)], **how)
     return run
 
 
@@ -30,8 +33,10 @@ def mnist():
 
 
 def summary(folder) -> dict: return json.loads((Path(folder)/'summary.json').read_text())
-def losses(folder) -> list: return [json.loads(line)['loss'] for line in (Path(folder)/'metrics.jsonl').open()]
+def losses(folder) -> list: # of the epochs
+    return [json.loads(line)['loss'] for line in (Path(folder)/'metrics.jsonl').open()]
 
 
-def pytest_collection_modifyitems(items): # `make test` runs the notebooks at the same time: what has hosts fall silent comes when these are done
+def pytest_collection_modifyitems(items):
+    # `make test` runs the notebooks at the same time, so tests with time-outs between hosts come last
     items.sort(key=lambda item: item.path.name == 'test_distributed.py')

@@ -63,7 +63,7 @@ def test_two_ranks_are_stopped_and_one_goes_on(call, start, tmp_path):
     wait_for(tmp_path/'runs/cut', 3, going)
     going.terminate()
     _, said = going.communicate(timeout=60)
-    assert going.returncode == 143 and '--name cut --resume goes on from there' in said
+    assert going.returncode == 143 and 'continue with --name cut --resume' in said
     assert 'Traceback' not in said and not alive(going.pid)
     before = losses(tmp_path/'runs/cut')
     resumed = call('scripts/train.py', '--name', 'cut', '--resume')
@@ -81,7 +81,7 @@ def test_control_c_in_a_terminal(start, tmp_path, ranks):
     wait_for(tmp_path/'runs/cut', 3, going)
     os.killpg(going.pid, signal.SIGINT)
     _, said = going.communicate(timeout=60)
-    assert going.returncode == 130 and '--name cut --resume goes on from there' in said
+    assert going.returncode == 130 and 'continue with --name cut --resume' in said
     assert 'Traceback' not in said and not alive(going.pid)
     assert (tmp_path/'runs/cut/checkpoints/latest').exists()
 

@@ -84,12 +84,12 @@ def test_two_ranks(call, tmp_path):
 @pytest.mark.parametrize('arguments, words', [
     ('--arch lenet30', 'did you mean lenet300'), ('--gate sigmoyd', 'did you mean sigmoid'),
     ('--dataset mnits', 'did you mean mnist'), ('--epochs three', '--epochs'),
-    ('--precision fp16 --device cpu', 'precision fp16 needs a GPU'), ('--name ../x', 'no name for a folder'),
+    ('--precision fp16 --device cpu', 'precision fp16 needs a GPU'), ('--name ../x', 'cannot be the name'),
     ('--deepspeed_config absent.json', 'absent.json'),
     ('--epoch 3', 'did you mean --epochs'), ('--keep 0', 'keep'), ('--lr 0', 'lr must be above 0'),
     ('--gate popup --straight 4', 'the gate popup has no option straight: it takes'),
     ('--keep .25 --zero 3', 'scope layer, or zero 2'), ('--set gradient_clipping=1', 'the run to 0.0'),
-    ('--dataset digits --set zero_optimization.overlap_com=true', 'DeepSpeed refuses its settings'),
+    ('--dataset digits --set zero_optimization.overlap_com=true', 'DeepSpeed rejects its settings'),
     ('--name absent --resume', 'no run'), ('--model absent.py:make', 'absent.py')])
 def test_mistakes(call, tmp_path, arguments, words):
     assert words in one_line(call('scripts/train.py', *arguments.split()))
@@ -237,7 +237,7 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
         time.sleep(.05)
     _, said = going.communicate(timeout=60)
     assert going.returncode == 128 + sent and not (tmp_path/'runs/cut/summary.json').exists()
-    assert '--name cut --resume goes on from there' in said and 'Traceback' not in said
+    assert 'continue with --name cut --resume' in said and 'Traceback' not in said
     resumed = call('scripts/train.py', '--name', 'cut', '--resume')
     assert resumed.returncode == 0, resumed.stderr
     assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
@@ -270,7 +270,7 @@ def test_stop_button(environment, tmp_path):
     asyncio.run(work())
     outputs = cells[1].outputs
     assert [output for output in outputs if 'image/png' in output.get('data', {})]
-    assert 'resume=True) goes on from there' in outputs[-1]['text']
+    assert 'resume=True)' in outputs[-1]['text']
     found = ast.literal_eval(cells[2].outputs[0]['text'])
     assert found['interrupted'] and Path(found['ticket']).exists()
     assert (tmp_path/'cut/checkpoints/latest').exists() and not (tmp_path/'cut/summary.json').exists()

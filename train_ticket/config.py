@@ -30,13 +30,13 @@ from .prng import seed_key
 @dataclass(frozen=True)
 class RunOptions:
     "Options of a run and its folder."
-    name: str = option('quickstart', "of the run: its folder's name")
-    runs: str = option('runs', 'folder that holds the runs')
-    resume: bool = option(False, 'go on with the run of this name, with its own settings')
+    name: str = option('quickstart', 'name of the run and of its folder')
+    runs: str = option('runs', 'folder that contains the runs')
+    resume: bool = option(False, 'continue the run of this name with its own settings')
     overwrite: bool = option(False, 'replace the run of this name')
-    seed: int = option(0, 'of the frozen weights, the scores, the order of the images and dropout')
-    log: str = option('', 'where else the records go: csv, tensorboard, wandb, trackio, with commas')
-    record: str | None = option(None, 'JSON-lines file of a study that the summary is added to')
+    seed: int = option(0, 'seed of the frozen weights, the scores, the order of the images and dropout')
+    log: str = option('', 'more loggers, separated by commas: csv, tensorboard, wandb, trackio')
+    record: str | None = option(None, 'JSON-lines file to append the summary to, for studies')
     def __post_init__(self): return check_run(self)
 
     @property
@@ -44,19 +44,19 @@ class RunOptions:
 
 # %% ../nbs/13_config.ipynb #654dfb2c
 def check_run(options: RunOptions):
-    "A `ConfigError` where a run can't have these options."
+    "Raise `ConfigError` if a run can't have these options."
     name = options.name
     if not name or Path(name).name != name or name.startswith('.'):
-        raise ConfigError(f'name {name!r} is no name for a folder')
+        raise ConfigError(f'name {name!r} cannot be the name of a folder')
     if options.resume and options.overwrite:
-        raise ConfigError('resume goes on with a run, overwrite replaces it: choose one')
+        raise ConfigError('resume continues a run, overwrite replaces it: choose one')
     seed_key(options.seed)
     check_loggers(options.log)
 
 # %% ../nbs/13_config.ipynb #44d7b703
 @dataclass(frozen=True)
 class Config:
-    "Everything that decides how a run goes. `configure` makes it."
+    "All settings of a run. `configure` makes it."
     run: RunOptions
     data: DataOptions
     augmentation: Augmentation
@@ -74,7 +74,7 @@ class Config:
         return self.run.folder/f'best.{"ticket" if self.gate else "dense"}.safetensors'
 
     def but(self, **changes) -> 'Config':
-        "The same configuration with some options given differently."
+        "The same configuration with other values of some options."
         return configure(**self.given | changes)
 
 # %% ../nbs/13_config.ipynb #c294b40e
@@ -84,16 +84,16 @@ OPTIONS = {o.name: o for part in PARTS.values() for o in options_of(part)} | GAT
 
 # %% ../nbs/13_config.ipynb #e67ee0db
 def settings(config: Config) -> dict: # name → value, as JSON can hold it
-    "All options of a configuration, defaults included: what config.json holds."
+    "All options of a configuration, including defaults: the content of config.json."
     parts = [getattr(config, name) for name in PARTS] + [config.gate]*bool(config.gate)
     found = {o.name: getattr(part, o.name) for part in parts for o in options_of(part)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 # %% ../nbs/13_config.ipynb #78e130ec
 def configure(
-    **given, # Options by their names; those that aren't given take their defaults
+    **given, # Options by name; the others take their defaults
 ) -> Config:
-    "A checked configuration. `resume=True` takes the saved one of that run."
+    "Make and check a configuration. `resume=True` takes the run's saved settings. Raises `ConfigError`."
     try:
         check_names(given)
         if given.get('resume'):
@@ -106,7 +106,7 @@ def configure(
 
 # %% ../nbs/13_config.ipynb #21396e99
 def check_names(given):
-    "A `ConfigError` at a name that is no option."
+    "Raise `ConfigError` for a name that isn't an option."
     for name in given:
         if name in OPTIONS:
             continue
@@ -115,15 +115,15 @@ def check_names(given):
 
 # %% ../nbs/13_config.ipynb #58b9937a
 def chosen(part: type, given: dict) -> dict:
-    "Those options that belong to a part."
+    "The given options that belong to one part."
     return {o.name: given[o.name] for o in options_of(part) if o.name in given}
 
 # %% ../nbs/13_config.ipynb #662f4af8
 KINDS = dict(arch='architecture', beta_shape='schedule of β',
-             schedule='learning-rate schedule')   # names for people
+             schedule='learning-rate schedule')   # names in messages
 
 def checked(name: str, value):
-    "An option's value; a `ConfigError` where it has the wrong type or is none of the known names."
+    "Check and convert an option's value. Raises `ConfigError` for a wrong type or an unknown name."
     kind, *none = kinds(OPTIONS[name].type)
     if value is None and none: return None
     value = converted(value, kind)
@@ -136,12 +136,12 @@ def checked(name: str, value):
 
 # %% ../nbs/13_config.ipynb #116f6e59
 def kinds(annotation) -> tuple: # (type,) or (type, NoneType)
-    "The types that an option takes."
+    "The types that an option accepts."
     return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
 
 # %% ../nbs/13_config.ipynb #a79ba8f2
 def converted(value, kind: type):
-    "A value in the type of its option, where nothing is lost by that."
+    "Convert a value to the type of its option if that loses nothing; else return it unchanged."
     if kind is float and isinstance(value, int) and not isinstance(value, bool): return float(value)
     if kind is tuple and isinstance(value, list): return tuple(value)
     if kind is str and isinstance(value, Path): return str(value)
@@ -149,7 +149,7 @@ def converted(value, kind: type):
 
 # %% ../nbs/13_config.ipynb #d736d0ba
 def complete(config: Config) -> Config:
-    "Fill in such defaults, and check what parts ask of each other."
+    "Fill in these defaults, and check options that depend on each other. Raises `ConfigError`."
     masks = config.masks
     if config.optimizer.optimizer in BINARY and masks.gate == 'sigmoid':
         masks = replace(masks, gate='linear')
@@ -163,40 +163,40 @@ def complete(config: Config) -> Config:
 
 # %% ../nbs/13_config.ipynb #23f6254c
 def gate_of(name: str, given: dict) -> Gate | None: # None: the dense twin
-    "The gate of this name, with its options among those that were given."
+    "Make the gate of this name with those of its options that are given."
     options = {key: value for key, value in given.items() if key in GATE_OPTIONS}
     if name != 'none': return make_gate(name, **options)
     if options: raise ConfigError(f'gate none trains the dense network, which has no option {[*options][0]}')
 
 # %% ../nbs/13_config.ipynb #d09b2c90
 def check_data(config: Config):
-    "A `ConfigError` where there is no such data set, shape or batch."
+    "Raise `ConfigError` for an unknown data set, or an impossible shape or batch size."
     data, parts = config.data, config.loop.accumulate
     if not data.dataset.startswith('folder:'):
         pick(dataset_names(), data.dataset, 'data set')
     parse_shape(data.in_shape)
     if data.batch_size < 0: raise ConfigError(f'batch_size must be 0 or above, not {data.batch_size}')
     if data.batch_size % parts:
-        raise ConfigError(f'batch_size {data.batch_size} does not divide into accumulate {parts} parts')
+        raise ConfigError(f'batch_size {data.batch_size} cannot be divided into accumulate {parts} parts')
 
 # %% ../nbs/13_config.ipynb #375e3394
 def check_network(network: NetworkOptions):
-    "A `ConfigError` where options of the registry's networks are given beside a network of your own."
+    "Raise `ConfigError` for options of built-in networks beside a network of your own."
     if not network.model or network == NetworkOptions(model=network.model): return
-    raise ConfigError('arch, width and norm are of the networks in the registry: leave them out beside model')
+    raise ConfigError('arch, width and norm belong to the built-in networks: leave them out with model')
 
 # %% ../nbs/13_config.ipynb #a9799ff7
 def check_binary(config: Config):
-    "Optimizers that binarise need the linear gate, and it needs one of them."
+    "Raise `ConfigError` unless a binary optimizer and the linear gate come together."
     name, gate = config.optimizer.optimizer, config.masks.gate
     if gate == 'none' or (name in BINARY) == (gate == 'linear'): return
     if gate == 'linear':
-        raise ConfigError(f'optimizer {name} leaves the linear gate half open: take {BINARY[0]}')
+        raise ConfigError(f'optimizer {name} does not drive the linear gate to 0 or 1: use {BINARY[0]}')
     raise ConfigError(f'optimizer {name} needs the linear gate, not gate {gate}')
 
 # %% ../nbs/13_config.ipynb #baac9f2c
 def check_engine_of(config: Config):
-    "A `ConfigError` where the gate needs scores that the engine splits or rounds."
+    "Raise `ConfigError` if the gate needs scores that the engine would split or round."
     gate, zero, whole = config.gate, config.engine.zero, 'needs whole scores, which zero 3 splits: use'
     if config.masks.gate == 'gem' and (zero or config.engine.precision != 'fp32'):
         raise ConfigError('gate gem freezes scores in place: use zero 0 and precision fp32')
@@ -209,7 +209,7 @@ def check_engine_of(config: Config):
 FREE = 'resume', 'overwrite', 'runs', 'device', 'record', 'save_every', 'timeout', 'log'
 
 def resumed(given: dict) -> dict:
-    "The options of the run to resume: those it was started with, and the free ones that are given now."
+    "The options of the run to resume: the saved ones, and those of `FREE` that are given now."
     here = RunOptions(**chosen(RunOptions, given))
     path = here.folder/'config.json'
     if not path.is_file(): raise ConfigError(f'there is no run {here.folder} to resume')
@@ -220,40 +220,40 @@ def resumed(given: dict) -> dict:
 
 # %% ../nbs/13_config.ipynb #0e5ceba6
 def refuse_others(run: str, saved: dict, given: dict):
-    "A `ConfigError` where options are given that a run was not started with."
+    "Raise `ConfigError` if an option differs from the one that the run was started with."
     fixed = {name: checked(name, value) for name, value in given.items() if name not in FREE}
     other = ', '.join(f'{name} {saved.get(name)}' for name in fixed if fixed[name] != saved.get(name))
     if not other: return
-    raise ConfigError(f'the run {run} was started with {other} and resumes with that: '
-                      'leave it out, or start a new run')
+    raise ConfigError(f'the run {run} was started with {other} and keeps that: '
+                      'leave the option out, or start a new run')
 
 # %% ../nbs/13_config.ipynb #977320da
 def saved_settings(path: Path) -> dict:
-    "The content of a run's config.json; a `ConfigError` where this version can't read it."
+    "Read a run's config.json. Raises `ConfigError` if this version can't read it."
     try:
         saved = json.loads(path.read_text())
         check_names(saved)
         return {name: checked(name, value) for name, value in saved.items()}
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f'{path} is not the configuration of a run of this version ({error}): '
-                          'start anew under another name') from error
+                          'start a new run with another name') from error
 
 # %% ../nbs/13_config.ipynb #80e13310
 class RunExists(ConfigError):
-    "The name of a new run is taken."
-    def __init__(self, folder: Path, ways: str): # ways: what to pass instead
+    "A run of this name already exists."
+    def __init__(self, folder: Path, ways: str): # ways: the options to pass instead
         self.folder = folder
         super().__init__(f'the run {folder} exists: pass {ways}')
 
 # %% ../nbs/13_config.ipynb #f32c4b5f
 def refuse_taken(run: RunOptions):
-    "Raise `RunExists` where a new run would mix with an old one."
+    "Raise `RunExists` if a new run would mix its files with those of an old one."
     if run.resume or run.overwrite or not (run.folder/'config.json').exists(): return
     raise RunExists(run.folder, 'resume=True to go on with it, overwrite=True to replace it, or another name')
 
 # %% ../nbs/13_config.ipynb #a38ce18c
 def command_line(config: Config) -> str:
-    "The command that repeats a run, in any folder."
+    "The command that repeats a run, without its name and folder."
     where = 'name', 'runs', 'resume', 'overwrite', 'record', 'deepspeed_config'
     parts = [getattr(config, name) for name in PARTS] + [config.gate]*bool(config.gate)
     defaults = {o.name: o.default for part in parts for o in options_of(part)} | dict(zero=0, set=[])

@@ -530,13 +530,13 @@ def _mnist_or_digits(in_shape, **options): # What 'auto' means
 # %% ../nbs/07_datasets.ipynb #ca861233
 @dataclass(frozen=True)
 class DataOptions:
-    "Which images, in what shape, and how they come."
-    dataset: str = option('auto', 'auto takes MNIST where it can be had, else the embedded digits: '
+    "Options of the data set and its loader."
+    dataset: str = option('auto', 'data set; auto is MNIST, or the embedded digits without it: '
                                   + ', '.join(dataset_names()))
-    in_shape: str = option('', 'shape that images are resized to, such as 3x32x32; by default their own')
-    on_bad_image: str = option('fail', 'of an image in a folder that cannot be read', BAD_IMAGES)
-    loader: str = option('dali', 'what feeds the images', ('dali', 'resident'))
-    batch_size: int = option(0, 'images per step, over all ranks together; 0: 256, or 32 where there are '
+    in_shape: str = option('', 'shape to resize images to, such as 3x32x32; by default none')
+    on_bad_image: str = option('fail', 'what to do with an unreadable image in a folder', BAD_IMAGES)
+    loader: str = option('dali', 'what loads and augments the images', ('dali', 'resident'))
+    batch_size: int = option(0, 'images per step, over all ranks; 0: 256, or 32 for '
                                 'fewer than 10,000 training images')
-    data_seed: int | None = option(None, 'of the order of the images and their augmentation; '
-                                         'by default the seed')
+    data_seed: int | None = option(None, 'seed of the order of the images and of their augmentation; '
+                                         'by default --seed')

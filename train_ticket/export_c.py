@@ -354,17 +354,24 @@ def c_source(
 # %% ../nbs/15_c.ipynb #8b72c68b
 CALIBRATION_IMAGES = 1000   # The first images of the training set
 
+# %% ../nbs/15_c.ipynb #6502ac0b
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser('tt_export', description='Write a ticket in another form.')
+    parser = argparse.ArgumentParser('tt_export', description='Export a ticket to another format.')
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
-    c = kinds.add_parser('c', help='one C99 file for a microcontroller')
-    c.add_argument('ticket', type=Path)
-    c.add_argument('-o', '--output', type=Path, default=Path('digit.c'), help='default: digit.c')
-    c.add_argument('--form', choices=('integer', 'float'), default='integer')
-    c.add_argument('--masks', choices=('adaptive', 'bits'), default='adaptive', help='small, or fast')
-    c.add_argument('--dataset', help='of the training images; default: what the ticket was trained on')
-    c.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
+    about = 'one C99 file for a microcontroller'
+    _add_options(kinds.add_parser('c', help=about, description=f'Write a ticket as {about}.'))
     return parser
+
+# %% ../nbs/15_c.ipynb #57041750
+def _add_options(c: argparse.ArgumentParser):
+    c.add_argument('ticket', type=Path, help='the ticket file')
+    c.add_argument('-o', '--output', type=Path, default=Path('digit.c'), help='default: digit.c')
+    c.add_argument('--form', choices=('integer', 'float'), default='integer',
+                   help='arithmetic of the program (default: integer)')
+    c.add_argument('--masks', choices=('adaptive', 'bits'), default='adaptive',
+                   help='how masks are stored: small, or fast to read (default: adaptive)')
+    c.add_argument('--dataset', help='data set to calibrate with; default: that of the training')
+    c.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
 
 # %% ../nbs/15_c.ipynb #7c90f296
 def _images(ticket: Ticket, name: str = None) -> np.ndarray: # uint8 [N, H, W, C]
@@ -376,7 +383,7 @@ def _images(ticket: Ticket, name: str = None) -> np.ndarray: # uint8 [N, H, W, C
 
 # %% ../nbs/15_c.ipynb #f8e1d4a1
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
-    "tt_export: write a ticket in another form."
+    "Export a ticket to another format: the command `tt_export`."
     args = _parser().parse_args(argv)
     try:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None

@@ -34,16 +34,16 @@ def _check_ranges(augmentation):
 # %% ../nbs/08_loaders.ipynb #03a92443
 @dataclass(frozen=True)
 class Augmentation:
-    "How far a training image may be changed at random."
-    shift: int = option(1, 'random shift of training images, whole pixels either way')
-    rotate: float = option(0., 'random rotation, degrees either way')
-    crop: float = option(1., 'random resized crop: the least area that is kept')
-    aspect: float = option(1., '... and its greatest change of width against height')
-    elastic: float = option(0., 'random elastic distortion: standard deviation of a displacement, in pixels')
-    brightness: float = option(0., 'random factor, 1 plus or minus this')
-    contrast: float = option(0., 'random factor about mid-grey, 1 plus or minus this')
-    noise: float = option(0., 'Gaussian noise: standard deviation, where white is 1')
-    fill: int = option(0, 'value outside the image, 0 to 255')
+    "Options of the random changes to training images."
+    shift: int = option(1, 'random shift, in pixels each way')
+    rotate: float = option(0., 'random rotation, in degrees each way')
+    crop: float = option(1., 'random crop: least fraction of the area to keep')
+    aspect: float = option(1., 'random crop: largest factor on width : height')
+    elastic: float = option(0., 'random distortion: standard deviation in pixels')
+    brightness: float = option(0., 'random brightness: a factor of 1 ± at most this')
+    contrast: float = option(0., 'random contrast: a factor of 1 ± at most this')
+    noise: float = option(0., 'Gaussian noise: its standard deviation, where white is 1')
+    fill: int = option(0, 'value of pixels outside the image, 0 to 255')
     def __post_init__(self): return _check_ranges(self)
 
 # %% ../nbs/08_loaders.ipynb #390b4d9d

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 'candidate_name', 'hard_masks', 'tensor_place',
-           'places', 'Weight', 'weights_of', 'drop_biases', 'MaskOptions', 'ticketize', 'Inventory', 'inventory',
-           'materialise', 'soft_masks', 'fixed_masks']
+           'places', 'Weight', 'weights_of', 'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise',
+           'soft_masks', 'fixed_masks', 'MaskOptions']
 
 # %% ../nbs/03_masks.ipynb #7de69db7
 from contextlib import contextmanager
@@ -377,28 +377,6 @@ def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
     if gate in (None, before.gate): return before.gate
     raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
 
-# %% ../nbs/03_masks.ipynb #38f077b5
-def _check_candidates(options: 'MaskOptions'):
-    count = options.candidates
-    if type(count) is not int or not 1 <= count < 2**10:
-        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
-    if options.gate == 'none' and count > 1:
-        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
-
-# %% ../nbs/03_masks.ipynb #978dbdb2
-@dataclass(frozen=True)
-class MaskOptions:
-    "How a network is gated."
-    gate: str = option('sigmoid', 'how scores become a mask; none trains the dense twin', ('none', *GATES))
-    distribution: str = option('signed', 'of the frozen weights', STREAMS)
-    density: float = option(.5, 'expected density, for the scale of the frozen weights')
-    skip: str = option('', 'layers that train as usual: names or patterns, with commas; then not pure')
-    bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
-    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
-
-    __post_init__ = _check_candidates
-
 # %% ../nbs/03_masks.ipynb #5a954eea
 def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:
     p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
@@ -469,6 +447,7 @@ def note(self: Inventory) -> str: # '' where all is gated
     parts = [f'{what}: {self.grouped(names, False)}' for what, names in rest if names]
     return '; '.join([f'{len(self.gated)} gated', *parts])*bool(parts)
 
+# %% ../nbs/03_masks.ipynb #426254a9
 @patch
 def __str__(self: Inventory):
     why = [(self.trained, 'trained as usual', 'they have one dimension, or were left out by skip'),
@@ -552,6 +531,28 @@ def fixed_masks(model: nn.Module):
             yield model
     finally:
         _turn(masks, fixed=before)
+
+# %% ../nbs/03_masks.ipynb #38f077b5
+def _check_candidates(options: 'MaskOptions'):
+    count = options.candidates
+    if type(count) is not int or not 1 <= count < 2**10:
+        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
+    if options.gate == 'none' and count > 1:
+        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
+
+# %% ../nbs/03_masks.ipynb #978dbdb2
+@dataclass(frozen=True)
+class MaskOptions:
+    "Options of the masks and the frozen weights."
+    gate: str = option('sigmoid', 'how scores become a mask; none: a dense twin', ('none', *GATES))
+    distribution: str = option('signed', 'distribution of the frozen weights', STREAMS)
+    density: float = option(.5, 'expected density, which sets the scale of the frozen weights')
+    skip: str = option('', 'layers to train without a mask: names or patterns, with commas')
+    bias: bool = option(False, 'keep and train the biases (the ticket is then not pure)')
+    double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
+    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
+
+    __post_init__ = _check_candidates
 
 # %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch

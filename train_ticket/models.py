@@ -290,11 +290,11 @@ def build(
 # %% ../nbs/04_models.ipynb #061d37db
 @dataclass(frozen=True)
 class NetworkOptions:
-    "Which network a run trains."
-    arch: str = option('lenet300', 'network', MODELS)
-    model: str | None = option(None, 'FILE.py:factory or package.module:factory of a network of your own')
-    width: float = option(1., 'multiplies every hidden layer')
-    norm: str = option('none', 'before each ReLU of the fully connected networks, without affine part', NORMS)
+    "Options of the network."
+    arch: str = option('lenet300', 'built-in network', MODELS)
+    model: str | None = option(None, 'your own network, as FILE.py:factory or package.module:factory')
+    width: float = option(1., 'factor on the width of every hidden layer')
+    norm: str = option('none', 'norm without parameters before each ReLU of a fully connected network', NORMS)
     def arguments(self, in_shape, classes: int) -> dict: # of `build`, and of a ticket's header
         more = {} if self.norm == 'none' else dict(norm=self.norm)
         return dict(width=self.width, in_shape=tuple(in_shape), classes=classes) | more

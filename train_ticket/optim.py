@@ -36,12 +36,12 @@ DECAYS = {
 @dataclass(frozen=True)
 class LearningRate:
     "Linear warm-up from 1/25 of the peak, then a decay (Smith and Topin 2017; Loshchilov and Hutter 2017)."
-    schedule: str = option('onecycle', 'of the learning rate after its warm-up', DECAYS)
-    warmup: float = option(.1, 'fraction of training that the linear warm-up takes')
-    lr_gamma: float = option(.1, 'factor of one decay: step, multistep, exponential')
-    lr_cycles: int = option(3, 'equal parts of training: a decay each (step, exponential) or a cosine each')
-    lr_milestones: str = option('0.5,0.75', 'where multistep decays: fractions of what follows the warm-up')
-    lr_floor: float = option(0., 'fraction of the peak that cosine and cosine_restarts end at')
+    schedule: str = option('onecycle', 'course of the learning rate after its warm-up', DECAYS)
+    warmup: float = option(.1, 'fraction of training for the linear warm-up')
+    lr_gamma: float = option(.1, 'factor of each decay, for step, multistep and exponential')
+    lr_cycles: int = option(3, 'number of decays (step, exponential) or cosines')
+    lr_milestones: str = option('0.5,0.75', 'when multistep decays: fractions of the time after the warm-up')
+    lr_floor: float = option(0., 'final fraction of the peak, for cosine and cosine_restarts')
     def __post_init__(self):
         _check_learning_rate(self)
 
@@ -219,11 +219,11 @@ def make_optimizer(
 # %% ../nbs/09_optim.ipynb #7bf8d04e
 @dataclass(frozen=True)
 class OptimizerOptions:
-    "How the scores, and what trains beside them, are optimized."
-    optimizer: str = option('adamw', 'of the scores (adaste and mirror binarise)', OPTIMIZERS)
+    "Options of the optimizer."
+    optimizer: str = option('adamw', 'optimizer of the scores (adaste, mirror: binary)', OPTIMIZERS)
     lr: float | None = option(None, 'peak learning rate; by default 0.05 for scores, 0.002 for dense weights')
-    trained_lr: float = option(.002, 'peak learning rate of what a mixed network trains as usual')
-    weight_decay: float | None = option(None, 'by default 0.02 for the scores of the sigmoid gate, else 0')
+    trained_lr: float = option(.002, 'peak learning rate of other trained parameters, such as biases')
+    weight_decay: float | None = option(None, 'weight decay; by default 0.02 for the sigmoid gate, else 0')
     def __post_init__(self):
         pick(OPTIMIZERS, self.optimizer, 'optimizer')
         for name in 'lr', 'trained_lr', 'weight_decay':

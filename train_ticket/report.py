@@ -231,17 +231,17 @@ def report(
 # %% ../nbs/16_report.ipynb #b12f6e58
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('tt_report', description=main.__doc__)
-    parser.add_argument('run', type=Path, help='runs/NAME')
-    parser.add_argument('--output', type=Path, help="the HTML file; default: report.html in the run's folder")
-    parser.add_argument('--dataset', help='test images; default: the data set that the run was trained on')
-    parser.add_argument('--dense', type=Path, help='run of the dense twin, to compare with')
-    parser.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
-    parser.add_argument('--quick', action='store_true', help='two layers, and few test images')
+    parser.add_argument('run', type=Path, help='folder of the run, such as runs/NAME')
+    parser.add_argument('--output', type=Path, help='HTML file to write; default: RUN/report.html')
+    parser.add_argument('--dataset', help='data set; default: that of the training')
+    parser.add_argument('--dense', type=Path, help='folder of a dense twin to compare with')
+    parser.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
+    parser.add_argument('--quick', action='store_true', help='show two layers only, and use few test images')
     return parser
 
 # %% ../nbs/16_report.ipynb #b376805c
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
-    "tt_report: everything there is to see of a run, in one HTML file."
+    "Write a report on a run, with all figures, as one HTML file."
     args = _parser().parse_args(argv)
     plt.switch_backend('agg')
     try:

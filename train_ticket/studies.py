@@ -427,17 +427,17 @@ def report(study, folder):
 # %% ../nbs/18_studies.ipynb #e7cb94eb
 @dataclass
 class Options:
-    "tt_sweep: search for hyper-parameters. After an interruption the same command goes on."
-    name: str | None = option(None, 'of the study (by default that in the file)')
-    trials: int | None = option(None, 'of the whole study; more go on with it')
-    batch: int | None = option(None, 'tickets trained at once, by each worker')
-    folder: str | None = option(None, 'for results (by default runs/sweeps/NAME)')
-    storage: str | None = option(None, 'URL of a database, sqlite:///FILE (by default study.db)')
-    patience: float = option(30., 'seconds to wait where the storage is locked')
-    grace: int = option(60, 'seconds of silence that mean death')
-    n_jobs: int = option(1, 'workers on this machine, a process each')
-    report: bool = option(False, 'draw figures into the folder')
-    record: str | None = option(None, 'JSON-lines file for a summary')
+    "Search for hyper-parameters. After an interruption, the same command continues the search."
+    name: str | None = option(None, 'name of the study; by default that in SPACE')
+    trials: int | None = option(None, 'trials of the whole study; increase it to continue')
+    batch: int | None = option(None, 'tickets per worker at once')
+    folder: str | None = option(None, 'results; by default runs/sweeps/NAME')
+    storage: str | None = option(None, 'database, sqlite:///FILE; by default study.db')
+    patience: float = option(30., 'seconds to wait for a locked database')
+    grace: int = option(60, 'seconds of silence until a worker counts as dead')
+    n_jobs: int = option(1, 'worker processes on this machine')
+    report: bool = option(False, 'write figures to the folder')
+    record: str | None = option(None, 'JSON-lines file to append a summary to')
 
 # %% ../nbs/18_studies.ipynb #ec1a72cb
 CHANGES, PLACE = ('name', 'trials', 'batch'), ('folder', 'storage', 'patience', 'grace')
@@ -445,7 +445,7 @@ CHANGES, PLACE = ('name', 'trials', 'batch'), ('folder', 'storage', 'patience', 
 def read_command(argv: list) -> tuple: # the space, the arguments of `Worker`, `Options`
     "Read the command line, and the file that it names."
     parser = make_parser(Options, prog='tt_sweep')
-    parser.add_argument('space', help='a .toml or .py file: what is searched')
+    parser.add_argument('space', help='file with the search space, .toml or .py')
     given = vars(parser.parse_args(argv))
     path, options = given.pop('space'), Options(**given)
     if options.n_jobs < 1: raise StudyError('--n_jobs must be 1 or above')
@@ -502,13 +502,13 @@ def carry_out(argv: list) -> int: # exit code: 0; 1: no trial is complete
 
 # %% ../nbs/18_studies.ipynb #18a9685a
 def main(argv=None) -> int: # exit code: as `carry_out`; 2: a mistake; 130: interrupted
-    "tt_sweep: search for hyper-parameters."
+    "Search for hyper-parameters: the command `tt_sweep`."
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)   # as Ctrl-C
     try:
         return carry_out(sys.argv[1:] if argv is None else list(argv))
     except (UserError, OSError) as error: return one_line_error(error)
     except KeyboardInterrupt:
-        print('\ninterrupted; what is finished is recorded, and the same command goes on', file=sys.stderr)
+        print('\ninterrupted; finished trials are recorded, and the same command continues', file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)

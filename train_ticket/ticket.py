@@ -530,25 +530,25 @@ def describe(
     return '\n'.join([plain(f'{title}  pure: {ticket.pure}'), *_table(ticket), *map(plain, lines)])
 
 # %% ../nbs/06_ticket.ipynb #73e697da
-COMMANDS = dict(show='print the ticket as a table', verify='check every byte against the seed',
-                audit='prove that nothing but masks was learned by gradient; exit code 1 where something was',
-                squeeze='write it in the fewest bytes', expand='write it as a safetensors file')
+COMMANDS = dict(show='print the ticket as a table', verify='check the file against the weights from its seed',
+                audit='check that only masks were trained (pure); exit status 1 if not',
+                squeeze='convert it to the smallest file', expand='convert it to a safetensors file')
 
 # %% ../nbs/06_ticket.ipynb #0dd3c650
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser('tt_ticket', description='Look into a ticket file.')
+    parser = argparse.ArgumentParser('tt_ticket', description='Inspect or convert a ticket file.')
     commands = parser.add_subparsers(dest='command', required=True, title='commands', metavar='COMMAND')
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=f'{about[0].upper()}{about[1:]}.')
-        command.add_argument('ticket', type=Path, help='*.ticket.safetensors')
-        command.add_argument('--model', metavar='FILE.py:factory', help='makes the network, if it is yours')
+        command.add_argument('ticket', type=Path, help='the ticket file, *.ticket.safetensors')
+        command.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
         if name in ('squeeze', 'expand'):
             command.add_argument('-o', '--output', type=Path, required=True, help='the file to write')
     return parser
 
 # %% ../nbs/06_ticket.ipynb #983a6f12
 def main(argv=None) -> int:
-    "tt_ticket: look into a ticket file."
+    "Inspect and convert a ticket file: the command `tt_ticket`."
     args = _parser().parse_args(argv)
     try:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None
