@@ -318,7 +318,7 @@ def test_a_locked_storage(space, capsys):
         one_line(capsys, 'sqlite:///one.db: another program has locked it', *go_on)
         other.rollback()
     space.write_text(SPACE.replace('high = 0.5', 'high = 0.9'))
-    one_line(capsys, "study 'test' with another space exists (search lr differs): choose another --name", *go_on)
+    one_line(capsys, "study 'test' with another space exists (search lr differs): choose another", *go_on)
     space.write_text(SPACE)
     assert records(study_of('sqlite:///one.db')) == before
     assert main(list(map(str, go_on))) == 0
