@@ -1,6 +1,6 @@
 """The page that classifies what you draw: a ticket's C file as WebAssembly, in one HTML file.
 
-`python scripts/make_page.py` writes nbs/tutorials/draw.html; it needs clang and wasm-ld.
+`python scripts/make_page.py` writes nbs/tutorials/draw.html; it needs clang and wasm-ld, and MNIST.
 """
 import argparse, shutil, subprocess, tempfile
 from base64 import b64encode
@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 from train_ticket.core import atomic_write
 from train_ticket.datasets import load_dataset
-from train_ticket.export_c import CALIBRATION_IMAGES, c_source, calibrated, integer_scores, stages_of, zeros_of
+from train_ticket.export_c import CALIBRATION_IMAGES, c_source, calibrated, integer_scores
+from train_ticket.export_c import stages_of, zeros_of
 from train_ticket.squeeze import squeeze
 from train_ticket.ticket import load_ticket
 
 TOP = Path(__file__).resolve().parent.parent
-FLAGS = ('--target=wasm32', '-Oz', '-std=c99', '-ffreestanding', '-fno-builtin', '-nostdlib', '-Wl,--no-entry',
-         '-Wl,--strip-all', '-Wl,-z,stack-size=4096')
+USUAL = TOP/'results/conv3-small/best.ticket.safetensors'
+FLAGS = ('--target=wasm32', '-Oz', '-std=c99', '-ffreestanding', '-fno-builtin', '-nostdlib',
+         '-Wl,--no-entry', '-Wl,--strip-all', '-Wl,-z,stack-size=4096')
 
 
 def webassembly(source: str, weights: int) -> bytes: # weights: of the largest layer
@@ -33,8 +35,8 @@ def facts(ticket, data) -> dict: # what the page states
     parts = zip(*(np.array_split(part, 10) for part in (data.test.images, data.test.labels)))
     right = sum((integer_scores(stages, zeros, x).argmax(1) == y).sum() for x, y in parts)
     kept = sum(int(mask.sum()) for mask in ticket.masks.values())
-    return dict(bytes=f'{len(squeeze(ticket)):,}', weights=f'{ticket.weights:,}', kept=f'{kept:,}', seed=ticket.seed,
-                accuracy=f'{right/len(data.test.labels):.2%}', side=data.shape[1])
+    return dict(bytes=f'{len(squeeze(ticket)):,}', weights=f'{ticket.weights:,}', kept=f'{kept:,}',
+                seed=ticket.seed, accuracy=f'{right/len(data.test.labels):.2%}', side=data.shape[1])
 
 
 def page(ticket, data) -> str:
@@ -50,7 +52,7 @@ def page(ticket, data) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('ticket', nargs='?', type=Path, default=TOP/'results/lenet5-tenth/best.ticket.safetensors')
+    parser.add_argument('ticket', nargs='?', type=Path, default=USUAL)
     parser.add_argument('-o', '--output', type=Path, default=TOP/'nbs/tutorials/draw.html')
     args = parser.parse_args()
     for tool in 'clang', 'wasm-ld':

@@ -193,7 +193,7 @@ def test_sigterm_lets_go(space, start, tmp_path):
     worker.join(30)
     assert worker.exitcode in (0, 130)
     if worker.exitcode:
-        assert 'the same command goes on' in said(tmp_path)
+        assert 'repeat the command to continue' in said(tmp_path)
     start(space).join(60)
     assert not any(r.get('losses') for r in whole(study_of(), tmp_path))
 
@@ -315,10 +315,10 @@ def test_a_locked_storage(space, capsys):
     go_on = *arguments, '--trials', '4', '--patience', '.3'
     with sqlite3.connect('one.db') as other:
         other.execute('BEGIN EXCLUSIVE')
-        one_line(capsys, 'sqlite:///one.db: it is locked by another program', *go_on)
+        one_line(capsys, 'sqlite:///one.db: another program has locked it', *go_on)
         other.rollback()
     space.write_text(SPACE.replace('high = 0.5', 'high = 0.9'))
-    one_line(capsys, "a study 'test' of another space (search lr differs): choose another --name", *go_on)
+    one_line(capsys, "study 'test' with another space exists (search lr differs): choose another", *go_on)
     space.write_text(SPACE)
     assert records(study_of('sqlite:///one.db')) == before
     assert main(list(map(str, go_on))) == 0
@@ -333,7 +333,7 @@ def test_bad_storages(space, tmp_path, capsys):
     assert (tmp_path/'text.db').read_text() == text
     one_line(capsys, 'No module named', space, '--storage', 'oracle://me:secret@host/x')
     optuna.create_study(study_name='test', storage='sqlite:///theirs.db').ask()
-    one_line(capsys, 'tt_sweep has not made this study', space, '--storage', 'sqlite:///theirs.db')
+    one_line(capsys, 'tt_sweep did not make this study', space, '--storage', 'sqlite:///theirs.db')
 
 
 def test_locked_while_training(space, tmp_path, capsys, monkeypatch):
@@ -348,7 +348,7 @@ def test_locked_while_training(space, tmp_path, capsys, monkeypatch):
         train(self, *arguments)
 
     monkeypatch.setattr(studies.Worker, 'train', lock)
-    one_line(capsys, 'is locked by another program', space, '--patience', '.2')
+    one_line(capsys, 'another program has locked it', space, '--patience', '.2')
     others[0].rollback()
     others[0].close()
     before = records(study_of())

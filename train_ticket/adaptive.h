@@ -14,9 +14,10 @@ enum { TT_BIAS, TT_ROW, TT_SIGN, TT_BAND, TT_NEAR, TT_SHARED = TT_NEAR + 10 };
 
 typedef struct {
     tt_belief shared[TT_SHARED], *columns;      /* columns: one for each column of the layer */
-    int8_t inputs[TT_SHARED], past[TT_PAST];    /* the row so far: -1, 0 or +1 for each weight */
+    int8_t active[TT_SHARED], past[TT_PAST];    /* past: the row so far, -1, 0 or +1 for each weight */
     int16_t offsets[10];                        /* of the nearby weights, in columns back */
     int width, near;                            /* columns that make a row of an image; 0: none */
+    int count;                                  /* active terms: a term, or ~term where its input is -1 */
     uint32_t column, across, noise;             /* across: the column within the image */
 } tt_model;
 
@@ -62,22 +63,26 @@ static uint32_t tt_squash(int32_t logit) {      /* in 1/4096 → probability in 
     return logit < 0 ? p : 65536 - p;
 }
 
+static void tt_activate(tt_model *m, int term, int input) {
+    m->active[m->count++] = input < 0 ? ~term : term;
+}
+
 /* The probability that the next weight, of this sign, is kept. */
 static uint32_t tt_predict(tt_model *m, int sign) {
+    int32_t logit = m->columns[m->column].weight;
     if (m->width && !m->across) tt_forget(&m->shared[TT_BAND], 16384);
-    m->inputs[TT_BIAS] = m->inputs[TT_ROW] = 1;
-    m->inputs[TT_SIGN] = sign;
-    m->inputs[TT_BAND] = m->width ? sign : 0;
-    int32_t logit = m->columns[m->column].weight + m->shared[TT_BIAS].weight + m->shared[TT_ROW].weight;
-    int32_t signed_terms = m->shared[TT_SIGN].weight + (m->width ? m->shared[TT_BAND].weight : 0);
-    logit += sign < 0 ? -signed_terms : signed_terms;
+    m->count = 0;
+    tt_activate(m, TT_BIAS, 1);
+    tt_activate(m, TT_ROW, 1);
+    tt_activate(m, TT_SIGN, sign);
+    if (m->width) tt_activate(m, TT_BAND, sign);
     for (int j = 0; j < m->near; j++) {
         int input = m->past[(m->column - m->offsets[j]) & (TT_PAST - 1)];
-        if (input) {
-            input *= sign;
-            logit += input < 0 ? -m->shared[TT_NEAR + j].weight : m->shared[TT_NEAR + j].weight;
-        }
-        m->inputs[TT_NEAR + j] = input;
+        if (input) tt_activate(m, TT_NEAR + j, input*sign);
+    }
+    for (int i = 0; i < m->count; i++) {
+        int term = m->active[i];
+        logit += term < 0 ? -m->shared[~term].weight : m->shared[term].weight;
     }
     return tt_squash(logit);
 }
@@ -94,8 +99,10 @@ static void tt_learn(tt_model *m, int sign, int kept, uint32_t p) {
     int32_t error = kept ? (int32_t)(65536 - p) >> 1 : -(int32_t)p >> 1;
     uint32_t variance = (p*(65536 - p)) >> 16;
     m->noise = (m->noise + 0x9E37) & 0xFFFF;
-    for (int j = 0; j < TT_NEAR + m->near; j++)
-        if (m->inputs[j]) tt_step(&m->shared[j], m->inputs[j] < 0 ? -error : error, variance, m->noise);
+    for (int i = 0; i < m->count; i++) {
+        int term = m->active[i];
+        tt_step(&m->shared[term < 0 ? ~term : term], term < 0 ? -error : error, variance, m->noise);
+    }
     tt_step(&m->columns[m->column], error, variance, m->noise);
     m->past[m->column & (TT_PAST - 1)] = kept ? sign : 0;
     m->column++;

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PASSING', 'CALIBRATION_IMAGES', 'Unsupported', 'chain', 'Stage', 'out_shape', 'stages_of', 'zeros_of',
-           'integer_scores', 'calibrated', 'arena', 'Program', 'c_source', 'main']
+           'integer_scores', 'calibrated', 'Arena', 'smallest_arena', 'Program', 'c_source', 'main']
 
 # %% ../nbs/15_c.ipynb #c67a9773
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn, Tensor
 from torch.nn import functional as F
+from fastcore.basics import patch
 from . import prng
 from .adaptive import encode_adaptive
 from .coding import image_width
@@ -221,28 +222,80 @@ def _padded(stages: list) -> bool: # does any convolution pad?
     return any(_pair('padding', getattr(stage.module, 'padding', 0)) for stage in stages)
 
 # %% ../nbs/15_c.ipynb #8a1ba559
-def _sizes(stage: Stage, adaptive: bool, value: int, tap: int) -> tuple: # bytes: input, output, the rest
-    "What a stage needs in the arena; value: bytes of a number in a feature map; tap: of a kept weight."
-    taps = 0 if isinstance(stage.module, nn.Linear) else tap*int(stage.mask.sum(1).max())
-    terms = 4*stage.mask.shape[1] if adaptive else 0
-    return _up(value*math.prod(stage.in_shape)), _up(value*math.prod(out_shape(stage))), terms + _up(taps)
+def _pooling(stage: Stage) -> tuple: # (size, stride); without a pooling (1, 1)
+    return (1, 1) if stage.pool is None else (stage.pool.kernel_size, stage.pool.stride)
 
 # %% ../nbs/15_c.ipynb #41cbd961
-def arena(
+def _lines(side: int, stage: Stage) -> int: # positions of a kernel behind so many rows or columns of the output
+    size, step = _pooling(stage)
+    return (side - 1)*step + size
+
+# %% ../nbs/15_c.ipynb #2dee5507
+def _span(stage: Stage) -> int: # rows of the input that one row of the output needs
+    m, height = stage.module, stage.in_shape[1]
+    return min(height, (_lines(1, stage) - 1)*_pair('stride', m.stride) + m.kernel_size[0])
+
+# %% ../nbs/15_c.ipynb #83878655
+def _scratch(stage: Stage, adaptive: bool, by_rows: bool) -> tuple: # bytes: terms, sums
+    "What a stage needs beside its input and output."
+    terms, (_, height, width) = 4*stage.mask.shape[1] if adaptive else 0, out_shape(stage)
+    if isinstance(stage.module, nn.Linear): return terms, 0
+    return terms, 4*_lines(1 if by_rows else height, stage)*_lines(width, stage)
+
+# %% ../nbs/15_c.ipynb #f01ecc48
+def _group_places(sizes: list, scratch: int, total: int, flipped: bool) -> list: # of maps, then of the scratch
+    "The places of the maps that live at the same time: the first at one end of the arena, the last at the other."
+    first, *inner, last = sizes
+    low, high = (last, total - first) if flipped else (first, total - last)
+    starts = [low + sum(inner[:i]) for i in range(len(inner) + 1)]
+    return [high if flipped else 0, *starts[:-1], 0 if flipped else high, starts[-1]]
+
+# %% ../nbs/15_c.ipynb #1e9f4389
+@dataclass
+class Arena:
+    "The places of everything in RAM, where the first `by_rows` convolutions work row by row."
+    stages: list                 # Of `Stage`
+    adaptive: list               # Which masks are coded adaptively
+    floats: bool
+    by_rows: int = 0
+    def __post_init__(self):
+        spans = [_span(stage) for stage in self.stages[:self.by_rows]]
+        self.rows = [*spans, *(stage.in_shape[1] for stage in self.stages[self.by_rows:]), 1]   # of each map
+        each = enumerate(zip(self.stages, self.adaptive))
+        self.scratch = [_scratch(stage, coded, i < self.by_rows) for i, (stage, coded) in each]
+        maps = [stage.in_shape for stage in self.stages] + [out_shape(self.stages[-1])]
+        self.maps = [_up((4 if self.floats else 1)*c*rows*w) for (c, _, w), rows in zip(maps, self.rows)]
+        self.maps[-1] = 0   # the scores belong to the caller
+        self.size = max(sum(self.maps[i:j + 1]) + self._most(i, j) for i, j in self.groups())
+    def _most(self, i, j): return max(map(sum, self.scratch[i:j]))
+
+# %% ../nbs/15_c.ipynb #3482889a
+@patch
+def groups(self: Arena) -> list: # of (first stage, the one after the last)
+    "Stages whose feature maps live at the same time."
+    alone = [(i, i + 1) for i in range(self.by_rows, len(self.stages))]
+    return [(0, self.by_rows), *alone] if self.by_rows else alone
+
+# %% ../nbs/15_c.ipynb #5726bf01
+@patch
+def places(self: Arena) -> list: # fields of `tt_stage`, per stage
+    "Where each stage finds its input, its output, the coder's terms and its sums."
+    found = []
+    for flipped, (i, j) in enumerate(self.groups()):
+        *maps, scratch = _group_places(self.maps[i:j + 1], self._most(i, j), self.size, flipped % 2)
+        for before, after, (terms, _) in zip(maps, maps[1:], self.scratch[i:j]):
+            found.append({'in': before, 'out': after, 'scratch': scratch, 'sums': scratch + terms})
+    return found
+
+# %% ../nbs/15_c.ipynb #5486b640
+def smallest_arena(
     stages: list,
     adaptive: list, # Which masks are coded adaptively
     floats: bool,
-) -> tuple: # (bytes, [(in, out, scratch) of each stage])
-    "The places of everything in the arena."
-    tap = 4 + 2*_padded(stages) + 2*(stages[0].in_shape[0] > 1)   # `tt_tap` of digit.c
-    needs = [[*_sizes(stage, coded, 4 if floats else 1, tap)] for stage, coded in zip(stages, adaptive)]
-    needs[-1][1] = 0   # the scores belong to the caller
-    if not floats: needs[0][0] = 0   # and so does the image
-    total, places = max(map(sum, needs)), []
-    for i, (before, after, _) in enumerate(needs):
-        low, high = (before, total - after) if i % 2 == 0 else (after, total - before)
-        places.append((0, high, low) if i % 2 == 0 else (high, 0, low))
-    return total, places
+) -> Arena:
+    "The arena of the fewest bytes, with the fewest convolutions that work row by row."
+    kinds = [isinstance(stage.module, nn.Linear) for stage in stages[:-1]] + [True]
+    return min((Arena(stages, adaptive, floats, n) for n in range(kinds.index(True) + 1)), key=lambda a: a.size)
 
 # %% ../nbs/15_c.ipynb #bbc3fbf6
 @dataclass
@@ -254,7 +307,7 @@ class Program:
     masks: str                   # 'adaptive' or 'bits'
     def __post_init__(self):
         self.codes = [_coded(stage, self.masks) for stage in self.stages]
-        self.size, self.places = arena(self.stages, [adaptive for _, adaptive, _ in self.codes], self.floats)
+        self.arena = smallest_arena(self.stages, [adaptive for _, adaptive, _ in self.codes], self.floats)
 
 # %% ../nbs/15_c.ipynb #89707ddb
 def _coded(stage: Stage, masks: str) -> tuple: # (bytes, coded adaptively?, columns per row of an image)
@@ -264,28 +317,32 @@ def _coded(stage: Stage, masks: str) -> tuple: # (bytes, coded adaptively?, colu
     return np.packbits(stage.mask, bitorder='little').tobytes(), False, 0
 
 # %% ../nbs/15_c.ipynb #bbb7576e
-def _sizes_of(stage: Stage) -> dict: # fields of `tt_stage`
+def _sizes_of(program: Program, i: int) -> dict: # fields of `tt_stage`
+    stage, rows = program.stages[i], program.arena.rows
     outputs, height, width = out_shape(stage)
+    out_rows = height if i == len(program.stages) - 1 else rows[i + 1]
     return dict(height=stage.in_shape[1], width=stage.in_shape[2], outputs=outputs, out_height=height,
-                out_width=width, fan_in=stage.mask.shape[1], relu=stage.relu, shift=stage.shift)
+                out_width=width, in_rows=rows[i], out_rows=out_rows,
+                step=1 if i < program.arena.by_rows else height, fan_in=stage.mask.shape[1],
+                relu=stage.relu, shift=stage.shift)
 
 # %% ../nbs/15_c.ipynb #722a18eb
-def _windows_of(stage: Stage) -> dict: # those of a convolution and its pooling
-    m, pool = stage.module, stage.pool
-    if isinstance(m, nn.Linear): return dict(linear=1)
-    size, step = (1, 1) if pool is None else (pool.kernel_size, pool.stride)
-    return dict(groups=m.groups, group_channels=m.in_channels//m.groups, kernel_height=m.kernel_size[0],
-                kernel_width=m.kernel_size[1], stride=_pair('stride', m.stride),
-                padding=_pair('padding', m.padding), pool=size, pool_stride=step,
-                average=isinstance(pool, nn.AvgPool2d), relu_first=stage.relu_first)
+def _windows_of(stage: Stage) -> dict: # those of a convolution and its pooling; a linear layer is one window
+    m, (size, step), (channels, height, width) = stage.module, _pooling(stage), stage.in_shape
+    found = dict(pool=size, pool_stride=step, channels=channels, each=out_shape(stage)[0], stride=1,
+                 across=_lines(out_shape(stage)[2], stage))
+    if isinstance(m, nn.Linear): return found | dict(linear=1, kernel_height=height, kernel_width=width)
+    return found | dict(each=m.out_channels//m.groups, channels=m.in_channels//m.groups,
+                        kernel_height=m.kernel_size[0], kernel_width=m.kernel_size[1],
+                        stride=_pair('stride', m.stride), padding=_pair('padding', m.padding),
+                        average=isinstance(stage.pool, nn.AvgPool2d), relu_first=stage.relu_first)
 
 # %% ../nbs/15_c.ipynb #9ee07c87
 def _stage_text(program: Program, i: int) -> str: # an initialiser of `tt_stage`
     stage, (code, adaptive, row) = program.stages[i], program.codes[i]
     start = sum(len(before) for before, *_ in program.codes[:i])
     fields = dict(layer=stage.layer.index, code=start, code_size=len(code), coded=adaptive, row=row)
-    fields |= dict(zip(('in', 'out', 'scratch'), program.places[i])) | dict(image=i == 0)
-    fields |= _sizes_of(stage) | _windows_of(stage)
+    fields |= program.arena.places()[i] | dict(image=i == 0) | _sizes_of(program, i) | _windows_of(stage)
     average = stage.pool.kernel_size**2 if isinstance(stage.pool, nn.AvgPool2d) else 1
     texts = {name: str(int(value)) for name, value in fields.items() if value}
     if program.floats: texts['unit'] = f'{float(np.float32(stage.unit/average)).hex()}f'
@@ -323,19 +380,19 @@ def _random_numbers(ticket: Ticket) -> dict: # what the generator needs
 def _defines(program: Program) -> str: # the head of the C file
     channels, *plane = program.stages[0].in_shape
     past = 1 << (2*max(row for *_, row in program.codes) + 2).bit_length()
-    which, adaptive = '0' if channels == 1 else '(c)/TT_PLANE', any(coded for _, coded, _ in program.codes)
+    adaptive = any(coded for _, coded, _ in program.codes)
     values = dict(FLOAT=int(program.floats), ADAPTIVE=int(adaptive), PADDED=int(_padded(program.stages)))
-    values |= dict(PAST=past, CHANNELS=channels, PLANE=math.prod(plane), STAGES=len(program.stages))
-    values |= dict(CLASSES=out_shape(program.stages[-1])[0], ARENA=program.size)
+    values |= dict(PAST=past, CHANNELS=channels, HEIGHT=plane[0], WIDTH=plane[1], STAGES=len(program.stages))
+    values |= dict(CLASSES=out_shape(program.stages[-1])[0], ARENA=program.arena.size)
     values |= _random_numbers(program.ticket)
-    values['ZERO(s, c)'] = '0' if program.floats else f'((s)->image ? tt_zeros[{which}] : 0)'
+    values['ZERO(s, c)'] = '0*(c)' if program.floats else '((s)->image ? tt_zeros[c] : 0)'
     return ''.join(f'#define TT_{name} {value}\n' for name, value in values.items())
 
 # %% ../nbs/15_c.ipynb #326aed9e
 def _about(program: Program) -> str: # a line on what the file is
     form, payload = 'float' if program.floats else 'integer', sum(len(code) for code, *_ in program.codes)
     return (f'{program.ticket.arch} of seed {program.ticket.seed}, {form} form: masks of {payload} bytes, '
-            f'an arena of {program.size} bytes')
+            f'an arena of {program.arena.size} bytes')
 
 # %% ../nbs/15_c.ipynb #50c868a1
 def c_source(

@@ -1,8 +1,8 @@
-/* Products with a mask and signs, generated in the loop or stored: the entries, and how work is shared out */
+/* Products with masked signed weights, signs generated in the loop or stored: entry points and work items */
 #include "kernels_weights.h"
 #include "kernels_pool.h"
 
-/* What an instruction set offers. A later one in the list is faster */
+/* The functions of one instruction set. Later ones in the list are faster */
 typedef struct {
     const char *name;
     signs_function *signs;
@@ -75,8 +75,8 @@ static void prefetch(const planes *p, int64_t line, range rows) {
         if (p->sign) __builtin_prefetch(p->sign + i*p->stride + offset, 0, 2);
     }
 }
-/* y[inputs, rows] += block b of this line, by four inputs while there are four, then by one. On the way the
-   four blocks ask for the next line's bits, a quarter each, so that memory is neither waited for nor idle */
+/* y[inputs, rows] += block b of this line, by four inputs while there are four, then by one. Each of the
+   four blocks also prefetches a quarter of the next line's bits, so that the loop does not wait for memory */
 static void block_sums(const product *z, workspace *s, int64_t line, int b, range rows, range inputs) {
     const int64_t start = line*LINE_COLUMNS + b*BLOCK, groups = (rows.end - rows.begin + LANES - 1)/LANES;
     for (int64_t j = inputs.begin, count; j < inputs.end; j += count) {
@@ -126,7 +126,7 @@ void tt_linear(const float *x, int64_t batch, int64_t fan_in, const uint8_t *mas
     const product z = { generator_of(seed, layer, SIGNED, 0), bits, x, batch, fan_in, unit, y, 0, 0, 0 };
     run(z, threads, instructions);
 }
-/* Signs from a second plane of bits, 1 for plus: the same sums, and so the same bits for the same signs */
+/* Signs from a second plane of bits, 1 for plus. Adds in the same order, so equal signs give equal results */
 void tt_linear_packed(const float *x, int64_t batch, int64_t fan_in, const uint8_t *kept,
                       const uint8_t *sign, int64_t out, float unit, float *y, int threads, int instructions) {
     const planes bits = { kept, sign, (fan_in + 31)/32*4, out };

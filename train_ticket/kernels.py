@@ -25,12 +25,12 @@ from .prng import PER_BLOCK, STREAMS, random_words, seed_key, steps_of, unit
 def mask_stride(
     fan_in: int, # Columns of the layer's matrix
 ) -> int: # Bytes
-    "How many bytes a row of a packed mask takes: whole 32-bit words."
+    "The number of bytes in a row of a packed mask, which fills whole 32-bit words."
     return 4*(-(-fan_in//32))
 
 # %% ../nbs/14_kernels.ipynb #f174fece
 class Generator:
-    "The origin of a layer's weights; a `UserError` where a number doesn't fit its field."
+    "What determines a layer's weights. Raises `UserError` for a number outside its range."
     def __init__(self,
         seed: int, # 0 … 2⁶⁴−1
         layer: int, # The layer's number in the ticket, 0 … 2³²−1
@@ -51,14 +51,14 @@ def generated_rows(
     fan_in: int, # Its columns
     device=None, # None: a NumPy array. Otherwise a tensor on this torch device
 ): # float32 [len(rows), fan_in]
-    "Some rows of a layer's weights, as `prng.weights` makes them."
+    "Make some rows of a layer's weights, with the values of `prng.weights`."
     g, blocks = generator, -(-fan_in//generator.per_block)
     steps = steps_of(random_words(g.seed, g.layer, rows, blocks, g.stream, device), g.distribution)
     if device is not None: return steps[:, :fan_in].float()*g.unit
     return steps[:, :fan_in].astype(np.float32)*np.float32(g.unit)
 
 # %% ../nbs/14_kernels.ipynb #ba32a6c7
-STRIP = 2**18   # weights of a strip: 1 MiB of float32
+STRIP = 2**18   # weights in a strip: 1 MiB of float32
 
 # %% ../nbs/14_kernels.ipynb #05fc9a6d
 def _kept_strips(weights, mask_bits, generator, fan_in): # yields (range of rows, their masked weights)
@@ -75,7 +75,7 @@ def linear_by_strips(
     generator: Generator, # The first argument of `weights`
     weights, # Function (generator, rows, fan_in, device) → float32 [len(rows), fan_in]
 ): # float32 [batch, out]
-    "The product with weights that exist for a strip of rows at a time."
+    "Multiply by weights that are made for one strip of rows at a time."
     inputs = x.float()
     y = inputs.new_empty(len(x), len(mask_bits))
     for rows, kept in _kept_strips(weights, mask_bits, generator, x.shape[1]):
@@ -102,7 +102,7 @@ def _on_cpu(device):
     return torch.device(device).type == 'cpu'
 
 # %% ../nbs/14_kernels.ipynb #5c0fce01
-BACKENDS = {   # the preferred ones first; a module is imported when it is needed for the first time
+BACKENDS = {   # preferred ones first; a module is imported when it is first needed
     'cuda': 'train_ticket.kernels_cuda', 'c': 'train_ticket.kernels_c',
     'triton': 'train_ticket.kernels_triton',
     'torch': ByStrips(generated_rows), 'reference': ByStrips(_weights_reference, _on_cpu)}
@@ -114,7 +114,7 @@ def _back_end(backend): # a name of BACKENDS, or a back end → the back end
 
 # %% ../nbs/14_kernels.ipynb #bded12d9
 @lru_cache
-def _works(name: str, device: torch.device) -> bool: # a library that isn't installed: no
+def _works(name: str, device: torch.device) -> bool: # False where its library isn't installed
     try: return _back_end(name).works(device)
     except ImportError: return False
 
@@ -125,8 +125,8 @@ def _in_order(device: torch.device) -> list: # names of BACKENDS, the fastest on
 # %% ../nbs/14_kernels.ipynb #ea0f158e
 def backends(
     device='cpu', # A torch device
-) -> list: # Of names, the preferred one first; `masked_linear` takes each of them
-    "The back ends that work on a device of this machine."
+) -> list: # Names that `masked_linear` accepts, the preferred one first
+    "List the back ends that work on a device of this machine."
     device = torch.device(device)
     return [name for name in _in_order(device) if _works(name, device)]
 
@@ -156,7 +156,7 @@ def masked_linear(
     distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
     backend='auto', # A name of `backends(x.device)`, 'auto' for the first, or a back end
 ): # [..., out] of x's dtype; sums are in float32
-    "`x @ (mask*weights).T` with generated weights; a `UserError` on bad input."
+    "Compute `x @ (mask*weights).T` with generated weights. Raises `UserError` for bad input."
     generator = Generator(seed, layer, scale, distribution)
     _check(x, mask_bits)
     found, shape = _chosen(backend, x.device), (*x.shape[:-1], len(mask_bits))
@@ -170,7 +170,7 @@ def masked_linear_op(
     x: torch.Tensor, mask_bits: torch.Tensor,
     seed: int, layer: int, scale: float, distribution: str, backend: str,
 ) -> torch.Tensor:
-    "`masked_linear` as an operator of PyTorch's graphs; seed modulo 2⁶⁴."
+    "`masked_linear` as a PyTorch operator; the seed is taken modulo 2⁶⁴."
     return masked_linear(x, mask_bits, seed % 2**64, layer, scale, distribution, backend=backend)
 
 # %% ../nbs/14_kernels.ipynb #b7efced0
@@ -186,7 +186,7 @@ def generate(
     scale: float = 1., distribution: str = 'signed', backend: str = 'auto', # As for `masked_linear`
     device='cpu', # A torch device
 ): # float32 tensor [len(rows), fan_in]
-    "Some rows of a layer's weights: the same bits from every back end."
+    "Make some rows of a layer's weights. Every back end returns the same bits."
     device = torch.device(device)
     return _chosen(backend, device).weights(Generator(seed, layer, scale, distribution), rows, fan_in, device)
 
@@ -194,9 +194,9 @@ def generate(
 def error_bound(
     x, # [..., fan_in]
     kept, # [out, fan_in]: mask*weights
-    roundings: int = None, # Of one term on its way; None: fan_in + 2, which holds for every order
+    roundings: int = None, # k, of one term; None: fan_in + 2, which holds for every order
 ): # float64 [..., out]
-    "How far a float32 sum, returned in x's dtype, may be from the exact product (Higham 2002)."
+    "The largest error of a float32 sum that is returned in x's dtype (Higham 2002)."
     roundoff, information = 2.**-24, torch.finfo(x.dtype)
     k = kept.shape[1] + 2 if roundings is None else roundings
     bound = x.double().abs() @ kept.double().abs().T*(k*roundoff/(1 - k*roundoff))
@@ -213,7 +213,7 @@ def check_weights(
     backend, # A back end
     device='cpu', # A torch device
 ):
-    "An `AssertionError` unless a back end's weights have the bits of the specification."
+    "Raises `AssertionError` unless a back end's weights have the specified bits."
     for distribution, (seed, layer, rows, fan_in) in product(STREAMS, PLACES):
         generator = Generator(seed, layer, .3, distribution)
         made = backend.weights(generator, rows, fan_in, device).cpu().numpy()
@@ -229,7 +229,7 @@ def check_product(
     roundings: int = None, # As in `error_bound`
     device='cpu',
 ):
-    "An `AssertionError` unless a product is within the bound of the exact one."
+    "Raises `AssertionError` unless a product is within the error bound."
     generator = Generator(*made_from)
     kept = torch.from_numpy(generated_rows(generator, range(len(mask)), mask.shape[1]))*mask
     y = masked_linear(x.to(device), pack(mask).to(device), *made_from, backend=backend).cpu()
@@ -277,7 +277,7 @@ def check_backend(
     device='cpu', # A torch device
     examples: int = 40, # Cases that hypothesis tries
 ):
-    "An `AssertionError` unless a back end's weights and products are right; needs hypothesis."
+    "Raises `AssertionError` unless a back end's weights and products are right. Needs hypothesis."
     from hypothesis import given, settings
     check_weights(_back_end(backend), device)
     run = given(_cases())(lambda case: _check_case(backend, device, **case))
@@ -295,9 +295,9 @@ def masked_conv2d(
     seed: int, layer: int,
     kernel_size, # int or (kh, kw)
     scale: float = 1., distribution: str = 'signed', backend='auto', # As for `masked_linear`
-    **around # stride, padding and dilation of `torch.nn.functional.conv2d`
+    **around # stride, padding and dilation of `conv2d`
 ): # [batch, out, height', width'] of x's dtype; sums are in float32
-    "`conv2d(x, mask*weights)` with generated weights; a `UserError` on bad input."
+    "`conv2d(x, mask*weights)` with generated weights. Raises `UserError` for bad input."
     kernel = (kernel_size,)*2 if isinstance(kernel_size, int) else tuple(kernel_size)
     fan_in, found = x.shape[1]*math.prod(kernel), _chosen(backend, x.device)
     _check(x, mask_bits, fan_in)
@@ -308,7 +308,7 @@ def masked_conv2d(
 def source_of(
     name: str, # A C or CUDA file of this package
 ) -> str:
-    "The text of a source file with its own headers written out, each once."
+    "Read a source file, with the package's own headers written out, each once."
     folder, seen = files('train_ticket'), set()
     def read(name):
         if name in seen: return ''
@@ -318,7 +318,7 @@ def source_of(
     return read(name)
 
 # %% ../nbs/14_kernels.ipynb #409d80de
-def _definitions(text: str): # yields what stands at the top level of a C file, each with the comment above it
+def _definitions(text: str): # yields the top-level definitions of a C file, each with the comment above it
     chunk, depth = [], 0
     for line in text.splitlines():
         if not depth and (not line or line.startswith('#')):
@@ -342,7 +342,7 @@ def excerpt(
     file: str, # A C or CUDA file of this package
     *names: str, # Functions or types that it defines
 ): # `IPython.display.Markdown`
-    "Some definitions of a source file, for a notebook; a `UserError` where the file defines no such name."
+    "Show definitions from a source file. Raises `UserError` for a name that the file does not define."
     from IPython.display import Markdown
     chunks = list(_definitions((files('train_ticket')/file).read_text(encoding='utf-8')))
     found = [next((chunk for chunk in chunks if _defines(chunk, name)), None) for name in names]
@@ -350,7 +350,7 @@ def excerpt(
     return Markdown('\n'.join(['```c', *found, '```']))
 
 # %% ../nbs/14_kernels.ipynb #e04d2220
-C_FLAGS = (   # no contraction, so that every path rounds alike
+C_FLAGS = (   # no contraction to fused operations, so that every path rounds in the same way
     '-O3', '-std=gnu11', '-ffp-contract=off', '-fno-math-errno', '-pthread', '-shared', '-fPIC')
 
 # %% ../nbs/14_kernels.ipynb #62e3bc4c
@@ -358,8 +358,8 @@ def compile_c(
     source: str, # C
     compiler: str, flags: tuple, # A command, and its options
     folder: Path, # Where the library goes
-): # Its path, or None where the compiler refuses
-    "A shared library, compiled unless the folder has it already."
+): # Its path, or None if the compiler fails
+    "Compile a shared library, unless the folder has it already."
     command = [*shlex.split(compiler), *flags]
     key = hashlib.sha256('\0'.join([source, *command, platform.machine()]).encode()).hexdigest()
     library = Path(folder)/f'kernels-{key[:24]}.so'

@@ -97,7 +97,7 @@ AVX2 static void signs_avx2(const generator *g, const rows *r, const planes *p, 
 }
 
 /* Nibble n of each lane in its lowest bits, of which vpermps reads three. Most shifts are written as
-   multiplications: permutations and additions need the ports of the shifts, and the multiplier is idle */
+   multiplications: permutations and additions use the ports of the shifts, and the multiplier is free */
 AVX2 INLINE __m256i nibble_256(__m256i v, int n) {
     if (n >= 4) v = _mm256_srli_epi32(v, 16);
     return n % 4 ? _mm256_mulhi_epu16(v, _mm256_set1_epi32(1 << (16 - 4*(n % 4)))) : v;
@@ -105,19 +105,19 @@ AVX2 INLINE __m256i nibble_256(__m256i v, int n) {
 /* The same with its fourth bit at the top of the lane, which is the bit that vblendvps reads */
 AVX2 INLINE __m256i fourth_256(__m256i v, int n) { return n < 7 ? _mm256_slli_epi32(v, 28 - 4*n) : v; }
 
-/* value where the highest bit is set, else 0. In assembly, since compilers make the intrinsic a comparison */
+/* value where the highest bit is set, else 0. In assembly: compilers turn the intrinsic into a comparison */
 AVX2 INLINE __m256 where_256(__m256i highest, __m256 value) {
     __m256 chosen;
     __asm__("vblendvps %2, %1, %3, %0" : "=x"(chosen) : "x"(value), "x"(highest), "x"(_mm256_setzero_ps()));
     return chosen;
 }
-/* The table's upper half is the lower one plus the fourth input, rounded alike: a look-up and an addition */
+/* The table's upper half is the lower one plus the fourth input, with the same rounding */
 AVX2 INLINE __m256 sum_256(const float *t, __m256i three, __m256i fourth) {
     return _mm256_add_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(t), three),
                          where_256(fourth, _mm256_broadcast_ss(t + 8)));
 }
 /* The sums of eight rows for one input or four. p·1 - m is p - m, on a port that multiplies. The empty asm
-   keeps the compiler from moving all permutations before all additions, into more registers than there are */
+   keeps the compiler from moving all permutations before all additions: too many registers */
 AVX2 INLINE void sums_256(const uint32_t *plus, const uint32_t *minus, const int inputs, const table *tables,
                           __m256 *sum) {
     #pragma GCC unroll 1

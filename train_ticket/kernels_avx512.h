@@ -97,13 +97,13 @@ AVX512 static void signs_avx512(const generator *g, const rows *r, const planes 
 }
 
 /* Nibble n of each lane in its four lowest bits; vpermps ignores the others. Most shifts are written as
-   multiplications: permutations and additions need the ports of the shifts, and the multiplier is idle */
+   multiplications: permutations and additions use the ports of the shifts, and the multiplier is free */
 AVX512 INLINE __m512i nibble_512(__m512i v, int n) {
     if (n >= 4) v = _mm512_srli_epi32(v, 16);
     return n % 4 ? _mm512_mulhi_epu16(v, _mm512_set1_epi32(1 << (16 - 4*(n % 4)))) : v;
 }
 /* p·1 − m is p − m, on the ports that multiply. The empty asm keeps the compiler from moving
-   all permutations before all additions, into too many registers */
+   all permutations before all additions, which would need too many registers */
 AVX512 INLINE void add_512(__m512 *sum, const float *t, __m512i plus, __m512i minus) {
     const __m512 values = _mm512_loadu_ps(t);
     const __m512 p = _mm512_permutexvar_ps(plus, values), m = _mm512_permutexvar_ps(minus, values);

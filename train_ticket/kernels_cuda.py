@@ -53,8 +53,8 @@ def _compile_nvcc(source: str, architecture: str): # bytes of a cubin, or None
 # %% ../nbs/14_kernels_cuda.ipynb #be27591c
 def compile_cuda(
     architecture: str, # 'sm_80', 'sm_90', …
-): # bytes of a cubin, or None where nothing compiles CUDA
-    "The CUDA kernels for one architecture, from the cache or compiled by NVRTC or nvcc."
+): # bytes of a cubin, or None if neither compiler works
+    "Compile the CUDA kernels for one architecture with NVRTC or nvcc, or read them from the cache."
     source = source_of('kernels.cu')
     key = hashlib.sha256((source + architecture).encode()).hexdigest()[:24]
     cached = cache_folder()/f'kernels-{architecture}-{key}.cubin'
@@ -65,14 +65,14 @@ def compile_cuda(
 
 # %% ../nbs/14_kernels_cuda.ipynb #fabc5a3b
 class CudaKernels:
-    "The compiled kernels on one card, launched on PyTorch's current stream."
+    "The compiled kernels on one GPU. Raises `RuntimeError` or `OSError` where they can't be loaded."
     def __init__(self, index: int): # A CUDA device's number
         self.driver, self.module = ctypes.CDLL('libcuda.so.1'), ctypes.c_void_p()
         self.functions, self.index = {}, index
         cubin = compile_cuda('sm_%d%d' % torch.cuda.get_device_capability(index))
         if cubin is None: raise RuntimeError('neither NVRTC nor nvcc compiled the CUDA kernels')
         with torch.cuda.device(index):
-            torch.empty(1, device='cuda')   # makes the card's context current
+            torch.empty(1, device='cuda')   # makes the GPU's context current
             self._call('cuModuleLoadData', ctypes.byref(self.module), cubin)
 
 
@@ -105,7 +105,7 @@ def launch(self: CudaKernels,
     threads: int, # Per block
     *arguments, # Tensors, whole numbers and ctypes values
 ):
-    "Launch a kernel; a `RuntimeError` where the driver refuses."
+    "Launch a kernel on PyTorch's current stream. Raises `RuntimeError` if the driver reports an error."
     function, values = self._function(name), [_c_value(value) for value in arguments]
     pointers = [ctypes.cast(ctypes.pointer(value), ctypes.c_void_p) for value in values]
     stream = ctypes.c_void_p(torch.cuda.current_stream(self.index).cuda_stream)
@@ -115,7 +115,7 @@ def launch(self: CudaKernels,
 
 # %% ../nbs/14_kernels_cuda.ipynb #ace9e645
 @lru_cache
-def _loaded(index: int): # CudaKernels, or None where the card is older than sm_80 or nothing compiles
+def _loaded(index: int): # CudaKernels, or None for a GPU older than sm_80 or without a compiler
     if torch.cuda.get_device_capability(index) < (8, 0): return None
     try: return CudaKernels(index)
     except (OSError, RuntimeError): return None
@@ -129,7 +129,7 @@ def _kernels(device):
 def works(
     device, # A torch device
 ) -> bool:
-    "Whether a device is a card of sm_80 or newer for which the kernels can be compiled."
+    "Whether a device is a GPU of sm_80 or newer for which the kernels can be compiled."
     return torch.device(device).type == 'cuda' and torch.cuda.is_available() and _kernels(device) is not None
 
 # %% ../nbs/14_kernels_cuda.ipynb #3d341bfc
@@ -139,7 +139,7 @@ def weights(
     fan_in: int, # Its columns
     device='cuda', # A torch device
 ) -> torch.Tensor: # float32 [len(rows), fan_in]
-    "Some rows of a layer's weights, with the bits of `prng.weights`."
+    "Make some rows of a layer's weights, with the bits of `prng.weights`."
     made, blocks = torch.empty(len(rows), fan_in, device=device), -(-fan_in//generator.per_block)
     grid = min(max(1, len(rows)*blocks//128), 2**16), 1
     where = made, ctypes.c_uint64(rows.start), len(rows), fan_in
@@ -177,11 +177,11 @@ def _with_halves(kernels, x, bits, y, made_from): # more inputs
 
 # %% ../nbs/14_kernels_cuda.ipynb #5b393517
 def linear(
-    x, # float32, bfloat16 or float16 [batch, fan_in], on a card
+    x, # float32, bfloat16 or float16 [batch, fan_in], on a GPU
     mask_bits, # uint8 [out, mask_stride(fan_in)], contiguous
     generator, # A `kernels.Generator`
 ) -> torch.Tensor: # float32 [batch, out]
-    "The product with weights that are made in registers."
+    "Multiply by weights that are made in registers."
     batch, fan_in = x.shape
     if generator.distribution != 'signed' or batch > 64 or fan_in > 2**20:
         return linear_by_strips(x, mask_bits, generator, weights)

@@ -1,4 +1,4 @@
-/* The tensor-core products of kernels.cu, executed lane by lane on a processor: a test of every operand */
+/* The tensor-core products of kernels.cu, executed lane by lane on a CPU, to test every operand */
 #include <string.h>
 #include "kernels_int8.cuh"
 #include "kernels_half.cuh"

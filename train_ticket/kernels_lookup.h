@@ -1,6 +1,6 @@
-/* Sums by tables: four inputs have sixteen subset sums, and four bits of a row tell which one it needs.
-   Every path adds in this order and so gives the same bits: the inputs of a table, one after the other; for
-   a row and a block of 128 columns the 32 differences table[plus] - table[minus]; the blocks */
+/* Sums by tables: four inputs have sixteen subset sums, and four bits of a row select one of them.
+   Every path adds in this order, so all give the same bits: the inputs of a table, one after the other; for
+   a row and a block of 128 columns the 32 differences table[plus] - table[minus]; then the blocks */
 #pragma once
 #include "kernels_signs.h"
 typedef float table[16];

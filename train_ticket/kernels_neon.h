@@ -119,7 +119,7 @@ static void tables_neon(const float *x, table *t) {
     }
 }
 
-/* Sixteen rows' entries: a byte of each from every plane, put together again */
+/* Sixteen rows' entries: one byte of each from every plane, put together */
 INLINE void values_neon(const uint8x16_t plane[4], uint8x16_t index, float32x4_t value[FOURS]) {
     uint8x16_t byte[4];
     uint16x8_t low[2], high[2];
@@ -135,7 +135,7 @@ INLINE void values_neon(const uint8x16_t plane[4], uint8x16_t index, float32x4_t
     value[2] = vreinterpretq_f32_u16(vzip1q_u16(high[0], high[1]));
     value[3] = vreinterpretq_f32_u16(vzip2q_u16(high[0], high[1]));
 }
-/* The empty asm keeps the compiler from moving all look-ups before all additions, into too many registers */
+/* The empty asm keeps the compiler from moving all look-ups before all additions: too many registers */
 INLINE void add_neon(float32x4_t sum[FOURS], const float *t, uint8x16_t plus, uint8x16_t minus) {
     uint8x16_t plane[4];
     float32x4_t p[FOURS], m[FOURS];
@@ -149,7 +149,7 @@ INLINE void add_neon(float32x4_t sum[FOURS], const float *t, uint8x16_t plus, ui
         __asm__ volatile("" : "+w"(sum[i]));
     }
 }
-/* vld4q_u8 parts the bytes of sixteen words: register i has eight columns of all rows, two nibbles */
+/* vld4q_u8 separates the bytes of sixteen words: register i has eight columns of all rows, two nibbles */
 INLINE void sums_neon(const bits plus, const bits minus, int block, const int inputs, const table *tables,
                       float32x4_t sum[][FOURS]) {
     for (int k = block*WORDS; k < (block + 1)*WORDS; k++, tables += 8) {

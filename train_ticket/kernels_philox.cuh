@@ -8,7 +8,7 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-/* Philox4x32-10; as in the C path, rounds 1 to 3 are done where they depend on the row or the block alone */
+/* Philox4x32-10; as in the C path, rounds 1 to 3 of the row or the block alone are computed once */
 typedef struct { u32 k0, k1, layer, stream; } place;
 typedef struct { u32 a, c; } row_part;
 typedef struct { u32 a, b, c, d; } block_part;

@@ -1,5 +1,5 @@
 /* Philox4x32-10 (Salmon and others 2011) with the counter (block, row, layer, stream), for sixteen rows at
-   once. What depends on the row or on the block alone is done once: 7.5 of ten rounds are left */
+   once. What depends on the row or on the block alone is computed once; 7.5 of ten rounds are left */
 #pragma once
 #include <stdint.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* A few threads that take work items. Nobody waits for a thread that has not begun one */
+/* A pool of threads that take work items. The caller waits only for threads that have begun one */
 #pragma once
 #include "kernels_philox.h"
 #include <pthread.h>
@@ -15,14 +15,14 @@
 #else
 #define PAUSE()
 #endif
-enum { SPINS = 1000 };   /* some microseconds, in which the next layer's job may come */
+enum { SPINS = 1000 };   /* some microseconds: the next layer's job often comes within them */
 typedef void item_function(const void *data, int64_t item);
 typedef struct {
     item_function *run;
     const void *data;
     int64_t items;
     atomic_llong next;
-    int users, limit;   /* helpers at work on it, and how many may be */
+    int users, limit;   /* helpers that work on it, and the most that may */
 } job;
 static struct {
     pthread_mutex_t lock;
@@ -36,9 +36,9 @@ static void work(job *j) {
     for (int64_t i; (i = atomic_fetch_add(&j->next, 1)) < j->items; ) j->run(j->data, i);
 }
 
-/* Another library's threads may spin for milliseconds after their work, and Linux lets them finish their time
-   slice before a thread that wakes up, unless its own slice is shorter. From Linux 6.12 on we may ask for one
-   (0.3 ms); the thread's share of the time stays the same. An older kernel takes no notice */
+/* Threads of other libraries may spin for milliseconds after their work. Linux lets them finish their time
+   slice before it runs a thread that wakes up, unless that thread's own slice is shorter. Since Linux 6.12 a
+   thread can request a slice (here 0.3 ms); its share of the time stays the same. Older kernels ignore it */
 static void ask_for_short_slices(void) {
 #if defined(__linux__) && defined(SYS_sched_setattr)
     if (sched_getscheduler(0) != SCHED_OTHER) return;
@@ -74,7 +74,7 @@ static void *help(void *unused) {
     return unused;
 }
 
-/* A child process has no helpers, and its parent's may have held the lock */
+/* A child process has no helper threads, and a helper of its parent may have held the lock */
 static void forked(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
@@ -84,7 +84,7 @@ static void forked(void) {
 }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forked); }
 
-/* Wakes the helpers for a job, unless another caller has them. With the lock held */
+/* Wake the helpers for a job, unless another caller has them. The caller must hold the lock */
 static int shared(job *j) {
     pthread_t thread;
     if (j->limit <= 0 || pool.busy) return 0;

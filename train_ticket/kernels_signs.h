@@ -1,8 +1,8 @@
-/* Which weights are kept with a plus and which with a minus, for sixteen rows and 512 columns at a time */
+/* The weights kept with a plus, and those kept with a minus, for sixteen rows and 512 columns at a time */
 #pragma once
 #include "kernels_philox.h"
 typedef uint32_t bits[LINE*WORDS][LANES];        /* 512 columns of sixteen rows: bits[word][row] */
-typedef uint8_t row_bytes[LANES][LINE_BYTES];    /* the same as memory holds it, row by row */
+typedef uint8_t row_bytes[LANES][LINE_BYTES];    /* the same bits as in memory, row by row */
 
 /* Bit planes, packed by rows. kept == NULL: all weights are kept. sign == NULL: signs from the generator */
 typedef struct { const uint8_t *kept, *sign; int64_t stride, rows; } planes;
@@ -10,12 +10,12 @@ typedef struct { const uint8_t *at; int64_t stride; } line_view;   /* sixteen ro
 typedef void signs_function(const generator *, const rows *, const planes *, int64_t first, int64_t line,
                             bits plus, bits minus);
 
-/* How many blocks of a line have columns */
+/* The number of blocks of a line that have columns */
 INLINE int blocks_of(const planes *p, int64_t line) {
     return (int)MIN(LINE, (p->stride - line*LINE_BYTES + BLOCK/8 - 1)/(BLOCK/8));
 }
-/* A line of sixteen rows in the plane itself: right of the last column are bits of another row, for inputs
-   that are zeros. At the plane's end a copy, with zeros below the last row */
+/* A line of sixteen rows, in the plane itself where possible. Bits right of the last column belong to another
+   row; their inputs are zeros. At the plane's end a copy, with zeros below the last row */
 INLINE line_view view_of(const uint8_t *plane, const planes *p, int64_t first, int64_t line, row_bytes copy) {
     const int64_t offset = line*LINE_BYTES, count = MIN(LINE_BYTES, p->stride - offset);
     const uint8_t *source = plane + first*p->stride + offset;

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 import torch
 try: import triton, triton.language as tl
-except ImportError:   # an optional dependency: the kernels stay plain functions that nobody calls
+except ImportError:   # an optional dependency: without it the kernels are never called
     from types import SimpleNamespace
     triton, tl = None, SimpleNamespace(constexpr=None)
 
@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
 
 # %% ../nbs/14_kernels_triton.ipynb #f2ec91bc
 class Place(NamedTuple):
-    "The origin of a layer's weights, as `Generator` has it."
+    "What determines a layer's weights, as in `kernels.Generator`."
     k0: int # Philox's key
     k1: int
     layer: int
@@ -98,7 +98,7 @@ def _write_weights(made, first_row, size, place, STREAM: tl.constexpr, TILE: tl.
     tl.store(target, steps.to(tl.float32)*place.unit, mask=inside)
 
 # %% ../nbs/14_kernels_triton.ipynb #ef970ef0
-TILE = 16, 128   # rows and columns where nothing was tuned
+TILE = 16, 128   # rows and columns of a tile without tuning
 
 # %% ../nbs/14_kernels_triton.ipynb #66f6dcc3
 def weights(
@@ -107,7 +107,7 @@ def weights(
     fan_in: int, # Its columns
     device='cpu', # A torch device
 ) -> torch.Tensor: # float32 [len(rows), fan_in]
-    "Some rows of a layer's weights, with the bits of `prng.weights`."
+    "Make some rows of a layer's weights, with the bits of `prng.weights`."
     made = torch.empty(len(rows), fan_in, device=device)
     grid = triton.cdiv(len(rows), TILE[0]), triton.cdiv(fan_in, TILE[1])
     size = Sizes(len(rows), fan_in, 0)
@@ -199,7 +199,7 @@ def linear(
     mask_bits, # uint8 [out, mask_stride(fan_in)], contiguous
     generator, # A `kernels.Generator`
 ) -> torch.Tensor: # float32 [batch, out]
-    "The product with weights that are made in the kernel."
+    "Multiply by weights that are made in the kernel."
     y = torch.empty(len(x), len(mask_bits), device=x.device)
     inputs = 1 if len(x) < 4 else 16 if len(x) <= 16 else 32
     mode = generator.stream, _exact(x, generator), inputs

@@ -26,7 +26,7 @@ static void uniform_or_normal_rows(const generator *g, const strip *s) {
     }
 }
 
-/* A clear bit turns the sign: without a branch that nobody could predict */
+/* A clear bit flips the sign. No branch: random bits can't be predicted */
 INLINE float signed_weight(float unit, uint32_t word, int64_t column) {
     uint32_t bits;
     memcpy(&bits, &unit, sizeof bits);

@@ -1,17 +1,19 @@
-/* Classifies the images on standard input, by Linux's system calls alone; qemu runs it for any processor. */
+/* Classifies the images on standard input, which come row by row: each row of all channels, then the next.
+   On a microcontroller's processor by Linux's system calls alone, so that qemu runs it; else by stdio. */
 #include "digit.c"
 
-#define IMAGE (TT_CHANNELS*TT_PLANE)
+#define ROW (TT_CHANNELS*TT_WIDTH)
 
-static long call(long number, long a, const void *b, long c) {
+#if defined(__arm__) || defined(__riscv)
+static long call(long number, long a, long b, long c) {
 #if defined(__arm__)
     register long r7 __asm__("r7") = number, r0 __asm__("r0") = a, r2 __asm__("r2") = c;
-    register const void *r1 __asm__("r1") = b;
+    register long r1 __asm__("r1") = b;
     __asm__ volatile("svc 0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2) : "memory");
     return r0;
 #else
     register long a7 __asm__("a7") = number, a0 __asm__("a0") = a, a2 __asm__("a2") = c;
-    register const void *a1 __asm__("a1") = b;
+    register long a1 __asm__("a1") = b;
     __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2) : "memory");
     return a0;
 #endif
@@ -23,10 +25,15 @@ enum { READ = 3, WRITE = 4, EXIT = 1 };
 enum { READ = 63, WRITE = 64, EXIT = 93 };
 #endif
 
-static int read_image(uint8_t *image) {
-    for (long done = 0, more; done < IMAGE; done += more)
-        if ((more = call(READ, 0, image + done, IMAGE - done)) <= 0) return 0;
+static int read_row(uint8_t *row) {
+    for (long done = 0, more; done < ROW; done += more)
+        if ((more = call(READ, 0, (long)(row + done), ROW - done)) <= 0) return 0;
     return 1;
+}
+
+static void print(int class) {
+    char line[2] = {'0' + class, '\n'};
+    call(WRITE, 1, (long)line, 2);
 }
 
 /* What gcc may call for a loop that copies or clears. */
@@ -41,11 +48,33 @@ void *memcpy(void *to, const void *from, unsigned long size) {
     return to;
 }
 
-void _start(void) {
-    static uint8_t image[IMAGE];
-    while (read_image(image)) {
-        char line[2] = {'0' + digit_class(image), '\n'};
-        call(WRITE, 1, line, 2);
+#else
+#include <stdio.h>
+static int read_row(uint8_t *row) { return fread(row, 1, ROW, stdin) == ROW; }
+static void print(int class) { printf("%d\n", class); }
+#endif
+
+static void classify_all(void) {
+    static uint8_t row[ROW];
+    for (;;) {
+        tt_sum scores[TT_CLASSES];
+        digit_begin(scores);
+        for (int y = 0; y < TT_HEIGHT; y++) {
+            if (!read_row(row)) return;
+            digit_row(row, TT_WIDTH);
+        }
+        print(digit_best(scores));
     }
+}
+
+#if defined(__arm__) || defined(__riscv)
+void _start(void) {
+    classify_all();
     call(EXIT, 0, 0, 0);
 }
+#else
+int main(void) {
+    classify_all();
+    return 0;
+}
+#endif

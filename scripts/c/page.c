@@ -1,7 +1,7 @@
 /* What the page that classifies drawings calls: digit.c and the weights behind its decisions. */
 #include "digit.c"
 
-static uint8_t page_image[TT_CHANNELS*TT_PLANE];
+static uint8_t page_image[TT_CHANNELS*TT_HEIGHT*TT_WIDTH];
 static tt_sum page_scores[TT_CLASSES];
 static int8_t page_weights[TT_MOST_WEIGHTS];
 
