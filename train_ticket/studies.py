@@ -441,11 +441,11 @@ def report(study, folder):
 @dataclass
 class Options:
     "Search for hyper-parameters. After an interruption, the same command continues the search."
-    name: str | None = option(None, 'name of the study; by default that in SPACE')
+    name: str | None = option(None, 'name of the study (default: that in the file)')
     trials: int | None = option(None, 'trials of the whole study; increase it to continue')
     batch: int | None = option(None, 'tickets per worker at once')
-    folder: str | None = option(None, 'results; by default runs/sweeps/NAME')
-    storage: str | None = option(None, 'database, sqlite:///FILE; by default study.db')
+    folder: str | None = option(None, 'folder for results (default: runs/sweeps/NAME)')
+    storage: str | None = option(None, 'database, as sqlite:///FILE (default: study.db)')
     patience: float = option(30., 'seconds to wait for a locked database')
     grace: int = option(60, 'seconds of silence until a worker counts as dead')
     n_jobs: int = option(1, 'worker processes on this machine')
@@ -521,7 +521,7 @@ def main(argv=None) -> int: # exit code: as `carry_out`; 2: a mistake; 130: inte
         return carry_out(sys.argv[1:] if argv is None else list(argv))
     except (UserError, OSError) as error: return one_line_error(error)
     except KeyboardInterrupt:
-        print('\ninterrupted; finished trials are recorded, and the same command continues', file=sys.stderr)
+        print('\ninterrupted: finished trials are recorded; repeat the command to continue', file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
