@@ -447,7 +447,7 @@ class Options:
     folder: str | None = option(None, 'folder for results (default: runs/sweeps/NAME)')
     storage: str | None = option(None, 'database, as sqlite:///FILE (default: study.db)')
     patience: float = option(30., 'seconds to wait for a locked database')
-    grace: int = option(60, 'seconds of silence until a worker counts as dead')
+    grace: int = option(60, 'seconds of silence that end a worker')
     n_jobs: int = option(1, 'worker processes on this machine')
     report: bool = option(False, 'write figures to the folder')
     record: str | None = option(None, 'JSON-lines file to append a summary to')
