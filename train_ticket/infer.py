@@ -40,9 +40,11 @@ class Problem:
     batch: int = 1 # Examples at a time
     dtype: torch.dtype = torch.float32 # Of the examples
     device: str = 'cpu'
+    parts: int = 1 # Candidates whose products are added; density is that of their sum
 
     def __str__(self):
         about = f'{self.density:.0%} kept, {self.distribution}, batch {self.batch}, {str(self.dtype)[6:]}'
+        about += f', {self.parts} candidates'*(self.parts > 1)
         return f'{"×".join(map(str, self.shape))}, {about}'
 
 # %% ../nbs/15_infer.ipynb #337a3540
@@ -107,7 +109,8 @@ def measure(
     while len(turns) <= TURNS or perf_counter() < end and len(turns) < 50:
         turns.append({how: seconds(how, call, problem.device) for how, call in calls.items()})
     scale = 1e3*problem.shape[0]/_rows(problem)*max(1, problem.batch/INPUTS)
-    return {how: scale*min(turn[how] for turn in turns[1:]) for how in calls}
+    products = {how: 1 if how in ('dense', 'sparse') else problem.parts for how in calls}
+    return {how: scale*products[how]*min(turn[how] for turn in turns[1:]) for how in calls}
 
 # %% ../nbs/15_infer.ipynb #770a9b4a
 @lru_cache
@@ -196,7 +199,7 @@ def choose(
 
 # %% ../nbs/15_infer.ipynb #fee7e3ed
 def _can_do_without(model: nn.Module, ticket: Ticket, layer: Layer) -> bool:
-    (module, tensor), *shared = places(model, layer.name)
+    (module, tensor), *shared = places(model, layer.place)
     if shared or tensor != 'weight': return False
     return type(module) is nn.Linear or type(module) is nn.Conv2d and diagonal_of(ticket, layer) is None
 
@@ -209,14 +212,16 @@ def _without_weight(ticket: Ticket, layer: Layer, module: nn.Module, how: str) -
 # %% ../nbs/15_infer.ipynb #35754dc6
 def _choice(model, ticket, layer, mode, timings, situation) -> Choice:
     if not _can_do_without(model, ticket, layer): return Choice('dense', 'its module needs the weight itself')
-    problem = Problem(layer.shape, round(layer.density, 2), ticket.distribution, **situation)
+    parts = ticket.candidates(layer)
+    density = layer.density if len(parts) == 1 else (final_weight(ticket, layer) != 0).float().mean().item()
+    problem = Problem(layer.shape, round(density, 2), ticket.distribution, parts=len(parts), **situation)
     return choose(problem, mode, timings)
 
 # %% ../nbs/15_infer.ipynb #303e5207
 def _filled(model, ticket, mode, timings, situation: dict) -> nn.Module: # situation: of a Problem
-    made = {layer.name: _choice(model, ticket, layer, mode, timings, situation) for layer in ticket.layers}
-    fill(model, ticket, [layer for layer in ticket.layers if made[layer.name].how == 'dense'])
-    for layer in ticket.layers:
+    made = {layer.name: _choice(model, ticket, layer, mode, timings, situation) for layer in ticket.firsts}
+    fill(model, ticket, [layer for layer in ticket.firsts if made[layer.name].how == 'dense'])
+    for layer in ticket.firsts:
         (module, _), how = tensor_place(model, layer.name), made[layer.name].how
         if how != 'dense': model = replace_module(model, module, _without_weight(ticket, layer, module, how))
     model.choices = made
@@ -266,7 +271,7 @@ def weight_memory(
     "Bytes that a network holds for its weights."
     tensors = {id(t): (name, t) for name, t in (*model.named_parameters(), *model.named_buffers())}
     total = sum(t.numel()*t.element_size() for _, t in tensors.values())
-    masks = sum(t.numel() for name, t in tensors.values() if name.rpartition('.')[2] == 'mask_bits')
+    masks = sum(t.numel() for name, t in tensors.values() if 'mask_bits' in name.rpartition('.')[2])
     own = [module for module in model.modules() if isinstance(module, Weightless)]
     for module in own:
         for t in (*module.buffers(), *module.parameters()):

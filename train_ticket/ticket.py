@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMAT_VERSION', 'DTYPES', 'HOW_TO_PASS', 'COMMANDS', 'TicketError', 'Layer', 'Ticket', 'masked_weights',
-           'weights_hash', 'from_model', 'ticket_bytes', 'save_ticket', 'load_ticket', 'skeleton', 'diagonal_of',
-           'final_weight', 'fill', 'to_model', 'Audit', 'audit', 'logits_of', 'accuracy', 'describe', 'main']
+           'summed_weights', 'weights_hash', 'from_model', 'ticket_bytes', 'save_ticket', 'load_ticket', 'skeleton',
+           'diagonal_of', 'final_weight', 'fill', 'to_model', 'Audit', 'audit', 'logits_of', 'accuracy', 'describe',
+           'main']
 
 # %% ../nbs/06_ticket.ipynb #7e9391a4
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 import argparse, hashlib, math
 from fastcore.basics import patch
@@ -24,8 +25,8 @@ from .coding import decode, encode, entropy, expand, is_compact, unpack
 from .coding import check_images, json_text, read_header, sorted_header, typed, version_of
 from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain
 from .core import suited
-from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of
-from .masks import places, tensor_place
+from .masks import DoubleDiagonal, candidate_name, drop_biases, fixed_masks, hard_masks
+from .masks import inventory, masks_of, places, tensor_place
 from .models import build
 
 # %% ../nbs/06_ticket.ipynb #8c333234
@@ -42,6 +43,12 @@ class Layer:
     scale: float     # Standard deviation of the frozen weights, a float32
     density: float   # Fraction kept
     sha256: str      # Of the masked weights: float32, little-endian, those not kept are +0
+    candidate: int = 0   # Its number among the random weights that add up to one
+
+    @property
+    def place(self) -> str: # 'fc' of layers 'fc', 'fc+1', …
+        "The name of the weight that it is a candidate for."
+        return self.name.removesuffix(f'+{self.candidate}') if self.candidate else self.name
 
 # %% ../nbs/06_ticket.ipynb #e3601a15
 @dataclass
@@ -66,6 +73,10 @@ def pure(self: Ticket) -> bool: return bool(self.layers) and not self.trained
 
 @patch(as_prop=True)
 def weights(self: Ticket) -> int: return sum(math.prod(layer.shape) for layer in self.layers)
+@patch(as_prop=True)
+def firsts(self: Ticket) -> list: return [layer for layer in self.layers if not layer.candidate]
+@patch
+def candidates(self: Ticket, layer: Layer) -> list: return [x for x in self.layers if x.place == layer.place]
 
 @patch(as_prop=True)
 def density(self: Ticket) -> float: # of all masks together
@@ -73,13 +84,19 @@ def density(self: Ticket) -> float: # of all masks together
 
 @patch(as_prop=True)
 def dense_bytes(self: Ticket) -> int: # of the network as float32
-    return 4*(self.weights + sum(values.numel() for values in (self.trained | self.measured).values()))
+    shapes = [layer.shape for layer in self.firsts]
+    shapes += [values.shape for values in (self.trained | self.measured).values()]
+    return 4*sum(map(math.prod, shapes))
 
 # %% ../nbs/06_ticket.ipynb #6bfec9e5
 def masked_weights(ticket: Ticket, layer: Layer) -> np.ndarray: # float32 of the layer's shape
     "A layer's weights, made again from the seed, under its mask."
     frozen = prng.weights(ticket.seed, layer.index, layer.shape, ticket.distribution, layer.scale)
     return np.where(ticket.masks[layer.name], frozen, np.float32(0))
+
+def summed_weights(ticket: Ticket, layer: Layer) -> np.ndarray: # the same
+    "The candidates of a layer's weight, each under its mask, added."
+    return reduce(np.add, [masked_weights(ticket, each) for each in ticket.candidates(layer)])
 
 # %% ../nbs/06_ticket.ipynb #f1cb8da4
 def weights_hash(ticket: Ticket, layer: Layer) -> str: # hexadecimal
@@ -101,11 +118,14 @@ def _held(model: nn.Module, name: str, mask) -> Tensor: # float32, unmasked, at 
     return mask.final_weight(frozen)
 
 # %% ../nbs/06_ticket.ipynb #8eb8906b
-def _layer_of(model: nn.Module, name: str, mask) -> Layer:
+def _layers_of(model: nn.Module, name: str, mask, bits: dict) -> list: # of `Layer`, one per candidate
     "What the file will state about a mask."
-    used = torch.where(mask.mask, _held(model, name, mask), 0).float().cpu().numpy()
-    density, found = mask.mask.sum().item()/max(used.size, 1), hashlib.sha256(used.astype('<f4').tobytes())
-    return Layer(name, mask.layer, used.shape, mask.final_scale(), density, found.hexdigest())
+    held, scale = mask.parts(name, _held(model, name, mask).float().cpu()), mask.final_scale()
+    def layer(k: int, part: str) -> Layer:
+        used = np.where(bits[part], held[part], np.float32(0)).astype('<f4')
+        density = int(bits[part].sum())/max(used.size, 1)
+        return Layer(part, mask.layers[k], mask.shape, scale, density, hashlib.sha256(used).hexdigest(), k)
+    return [layer(k, part) for k, part in enumerate(held)]
 
 # %% ../nbs/06_ticket.ipynb #25981e23
 def _copied(model: nn.Module, group: dict) -> dict: # name → tensor on the CPU
@@ -125,13 +145,13 @@ def from_model(
     masks, stock = masks_of(model), inventory(model)
     origins = {(mask.seed, mask.distribution) for mask in masks.values()} or {(0, 'signed')}
     if len(origins) > 1: raise TicketError(f'a ticket has one seed and distribution, not {sorted(origins)}')
-    layers = [_layer_of(model, name, mask) for name, mask in masks.items()]
-    bits = {name: mask.mask.cpu().numpy() for name, mask in masks.items()}
+    bits = {name: bits.cpu().numpy() for name, bits in hard_masks(model).items()}
+    layers = [layer for name, mask in masks.items() for layer in _layers_of(model, name, mask, bits)]
     values = _copied(model, stock.trained), _copied(model, stock.measured | stock.fixed)
     return Ticket(*origins.pop(), arch, arch_args or {}, layers, bits, *values, **about)
 
 # %% ../nbs/06_ticket.ipynb #f202dba0
-FORMAT_VERSION = 4 # What is written; 1 to 3 are read as well
+FORMAT_VERSION = 5 # What is written with candidates, 4 without; 1 to 3 are read as well
 
 _LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
 _ABOUT = dict(seed=int, distribution=str, arch=str, arch_args=dict, factory=str, normalisation=dict,
@@ -153,6 +173,8 @@ def _storable(ticket: Ticket) -> dict: # name in the file → tensor
     return {name: value.cpu().contiguous().clone() for name, value in _values_of(ticket).items()}
 
 # %% ../nbs/06_ticket.ipynb #751621c2
+def _format(ticket: Ticket) -> int: return 4 if ticket.firsts == ticket.layers else FORMAT_VERSION
+
 def _coded(ticket: Ticket, layer: Layer) -> tuple: # (uint8 [n], coding)
     signs = prng.signs(ticket.seed, layer.index, layer.shape, ticket.distribution)
     return encode(ticket.masks[layer.name], signs)
@@ -162,13 +184,14 @@ def _stated(ticket: Ticket, layer: Layer) -> tuple: # (for the header, uint8 ten
     data, coding = _coded(ticket, layer)
     stated = asdict(layer) | dict(scale=float(str(np.float32(layer.scale))), coding=coding)
     del stated['density']
+    if _format(ticket) < 5: del stated['candidate']
     return stated | dict(kept=int(ticket.masks[layer.name].sum())), torch.from_numpy(data.copy())
 
 # %% ../nbs/06_ticket.ipynb #dd4f3371
 def ticket_bytes(ticket: Ticket) -> bytes:
     "The content of a ticket's file; the same bytes for the same ticket."
     tensors = _storable(ticket)
-    header = dict(format_version=FORMAT_VERSION, prng_version=prng.SPEC_VERSION, layers=[])
+    header = dict(format_version=_format(ticket), prng_version=prng.SPEC_VERSION, layers=[])
     for layer in ticket.layers:
         stated, tensors[f'mask.{layer.name}'] = _stated(ticket, layer)
         header['layers'].append(stated)
@@ -183,7 +206,8 @@ def save_ticket(ticket: Ticket, path) -> Path:
 # %% ../nbs/06_ticket.ipynb #eac26ffa
 def _layer(stated: dict, version: int) -> tuple:
     "(Layer, kept, coding) from the header, checked."
-    typed(stated, _LAYER | (dict(density=float) if version == 1 else dict(kept=int, coding=str)))
+    more = dict(density=float) if version == 1 else dict(kept=int, coding=str)
+    typed(stated, _LAYER | more | (dict(candidate=int) if version > 4 else {}))
     name, index, shape, scale, sha256 = (stated[what] for what in _LAYER)
     density = stated['density'] if version == 1 else stated['kept']/max(math.prod(shape), 1)
     claims = dict(shape=(shape, 2 <= len(shape) <= 32 and all(0 < n < 2**31 for n in shape)),
@@ -191,8 +215,18 @@ def _layer(stated: dict, version: int) -> tuple:
                   scale=(scale, 2**-126 <= scale < 2.**120))
     for what, (value, good) in claims.items():
         if not good: raise ValueError(f'layer {name!r} has {what} {value!r}')
-    layer = Layer(name, index, tuple(shape), float(np.float32(scale)), density, sha256)
+    layer = Layer(name, index, tuple(shape), float(np.float32(scale)), density, sha256,
+                  stated.get('candidate', 0))
     return layer, stated.get('kept'), stated.get('coding')
+
+# %% ../nbs/06_ticket.ipynb #bd98cd9f
+def _check_candidates(layers: list):
+    "A `ValueError` unless further candidates stand right behind the one before."
+    for before, layer in zip([None, *layers], layers):
+        if not layer.candidate: continue
+        wanted = before and replace(layer, name=candidate_name(before.place, before.candidate + 1),
+                                    shape=before.shape, candidate=before.candidate + 1)
+        if layer != wanted: raise ValueError(f'layer {layer.name!r} is no candidate after the one before it')
 
 # %% ../nbs/06_ticket.ipynb #29a0ff89
 def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
@@ -201,6 +235,7 @@ def _layers(claims: list, version: int) -> list: # of (Layer, kept, coding)
     for what in 'name', 'index':
         distinct = {getattr(layer, what) for layer, *_ in found}
         if len(distinct) < len(found): raise ValueError(f'two layers have one {what}')
+    _check_candidates([layer for layer, *_ in found])
     return found
 
 # %% ../nbs/06_ticket.ipynb #8911f769
@@ -312,7 +347,7 @@ def _network(t: Ticket) -> str: return t.arch if t.arch != 'custom' else 'the ne
 def _check_place(ticket: Ticket, model: nn.Module, layer: Layer):
     "A `TicketError` unless the network has a parameter for a layer's weight."
     try:
-        place = getattr(*tensor_place(model, layer.name))
+        place = getattr(*tensor_place(model, layer.place))
     except AttributeError:
         raise TicketError(f'{_network(ticket)} has no layer {layer.name!r}') from None
     if not isinstance(place, nn.Parameter) or tuple(place.shape) != layer.shape:
@@ -328,13 +363,13 @@ def skeleton(
     names, known = {id(p): name for name, p in model.named_parameters()}, ticket.trained | ticket.measured
     for layer in ticket.layers:
         _check_place(ticket, model, layer)
-        for module, _ in places(model, layer.name):
+        for module, _ in places(model, layer.place):
             biases = [names[id(p)] for name, p in module.named_parameters(recurse=False) if 'bias' in name]
             if not any(name in known for name in biases): drop_biases(module)
     return model
 
 # %% ../nbs/06_ticket.ipynb #68c0788c
-def _inside(layer: Layer, name: str) -> str: return f'{layer.name}.{name}'.removeprefix('root.')
+def _inside(layer: Layer, name: str) -> str: return f'{layer.place}.{name}'.removeprefix('root.')
 
 # %% ../nbs/06_ticket.ipynb #90be8f60
 def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
@@ -350,8 +385,8 @@ def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
 
 # %% ../nbs/06_ticket.ipynb #166a9a2b
 def final_weight(ticket: Ticket, layer: Layer) -> Tensor: # float32 of the layer's shape
-    "The weight that a layer multiplies by: from the seed, under its mask, plus its diagonals."
-    weight, diagonal = torch.from_numpy(masked_weights(ticket, layer)), diagonal_of(ticket, layer)
+    "The weight that a layer multiplies by: its candidates, each under its mask, and its diagonals, added."
+    weight, diagonal = torch.from_numpy(summed_weights(ticket, layer)), diagonal_of(ticket, layer)
     return weight if diagonal is None else diagonal(weight)
 
 # %% ../nbs/06_ticket.ipynb #1e77faf5
@@ -403,8 +438,8 @@ def fill(
     slots, state = _slots(model), model.state_dict(keep_vars=True)
     for name, values in _unfolded(ticket).items():
         _put(slots, state.get(name), ticket, name, values)
-    for layer in ticket.layers:
-        place = getattr(*tensor_place(model, layer.name))
+    for layer in ticket.firsts:
+        place = getattr(*tensor_place(model, layer.place))
         if layers is None or layer in layers:
             _put(slots, place, ticket, layer.name, final_weight(ticket, layer))
         else:
@@ -450,7 +485,7 @@ def _network_findings(ticket: Ticket, model: nn.Module = None) -> list: # of sen
         model = skeleton(ticket, model)
     except TicketError as error:
         return [str(error)]
-    known = {id(getattr(*tensor_place(model, layer.name))) for layer in ticket.layers}
+    known = {id(getattr(*tensor_place(model, layer.place))) for layer in ticket.layers}
     others = {name: p for name, p in model.named_parameters() if id(p) not in known}
     return [f'{name} trains, but stands under measured' if name in ticket.measured else
             f'{name} is not accounted for' for name, p in others.items()
