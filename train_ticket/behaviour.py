@@ -192,17 +192,20 @@ def _mask_name(stored: str) -> str: # 'a.parametrizations.weight.0.scores' → '
     return (path if tensor == 'weight' else path + tensor).strip('.') or 'root'
 
 # %% ../nbs/16_behaviour.ipynb #0033a94f
+def _apart(ticket: Ticket, found: dict) -> dict: # found: as stored, all candidates of a weight together
+    several = [ticket.candidates(layer) for layer in ticket.firsts if layer.name in found]
+    return {each.name: scores for layers in several if len(layers) > 1
+            for each, scores in zip(layers, found[layers[0].name])}
+
+# %% ../nbs/16_behaviour.ipynb #ec95ffeb
 def load_scores(run: RunFolder) -> dict: # name → float32 tensor; the higher, the rather kept
     "The scores that a run's best mask was made from; a `TicketError` where its folder doesn't have them."
-    path = run.path/'best.scores.safetensors'
+    path, by_size = run.path/'best.scores.safetensors', run.ticket.training.get('gate') == 'popup'
     if not path.exists(): raise TicketError(f'{path}: this folder has no scores')
     try: stored = load_file(path)
     except Exception as error: raise TicketError(f'{path}: its scores cannot be read: {error}') from error
-    by_size = run.ticket.training.get('gate') == 'popup'
     found = {_mask_name(name): s.abs() if by_size else s for name, s in stored.items() if 'scores' in name}
-    for layer in run.ticket.firsts:
-        several = [each.name for each in run.ticket.candidates(layer)]
-        if len(several) > 1 and layer.name in found: found |= zip(several, found[layer.name])
+    found |= _apart(run.ticket, found)
     for layer in run.ticket.layers:
         if layer.name not in found or found[layer.name].shape != layer.shape:
             raise TicketError(f'{path}: the scores of {layer.name!r} are not those of the ticket')

@@ -10,7 +10,7 @@ __all__ = ['WEIGHTS', 'WORK', 'INPUTS', 'TURNS', 'BUDGET', 'MODES', 'SMALL', 'Pr
 # %% ../nbs/15_infer.ipynb #3077e82b
 import argparse, hashlib, json, math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -85,8 +85,9 @@ def _trial(problem: Problem, how: str): # A function of no arguments: one produc
         operands = _sparse_operands(rows, fan_in, problem.density, like)
         return lambda: operator.sparse_linear(x, *operands)
     bits = torch.full((rows, kernels.mask_stride(fan_in)), 90, dtype=torch.uint8, device=problem.device)
-    if how == 'packed': return lambda: operator.packed_linear(x, bits, bits, 1.)
-    return lambda: operator.masked_linear(x, bits, 1, 0, 1., problem.distribution, 'auto')
+    one = partial(operator.masked_linear, x, bits, 1, 0, 1., problem.distribution, 'auto')
+    if how == 'packed': one = partial(operator.packed_linear, x, bits, bits, 1.)
+    return lambda: [one() for _ in range(problem.parts)]
 
 # %% ../nbs/15_infer.ipynb #645096fb
 def _seconds(how: str, call, device) -> float: # of one call
@@ -109,8 +110,7 @@ def measure(
     while len(turns) <= TURNS or perf_counter() < end and len(turns) < 50:
         turns.append({how: seconds(how, call, problem.device) for how, call in calls.items()})
     scale = 1e3*problem.shape[0]/_rows(problem)*max(1, problem.batch/INPUTS)
-    products = {how: 1 if how in ('dense', 'sparse') else problem.parts for how in calls}
-    return {how: scale*products[how]*min(turn[how] for turn in turns[1:]) for how in calls}
+    return {how: scale*min(turn[how] for turn in turns[1:]) for how in calls}
 
 # %% ../nbs/15_infer.ipynb #770a9b4a
 @lru_cache

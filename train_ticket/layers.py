@@ -9,6 +9,7 @@ __all__ = ['masked_weight_op', 'geometry_of', 'masked_conv_op', 'LazyWeight', 'W
 # %% ../nbs/14_layers.ipynb #a70ec5e8
 from functools import reduce
 import math, warnings
+from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -113,13 +114,17 @@ class Generated(Weightless):
             self.register_buffer(f'mask_bits{k or ""}', torch.from_numpy(pack(ticket.masks[each.name])))
             self.made_from.append((seed, each.index, each.scale, ticket.distribution))
 
-    def candidates(self) -> list: # of (mask_bits, seed, layer, scale, distribution)
-        return [(getattr(self, f'mask_bits{k or ""}'), *how) for k, how in enumerate(self.made_from)]
+# %% ../nbs/14_layers.ipynb #274d6591
+@patch
+def candidates(self: Generated) -> list: # of (mask_bits, seed, layer, scale, distribution)
+    "The random weights per connection, whose products are added."
+    return [(getattr(self, f'mask_bits{k or ""}'), *how) for k, how in enumerate(self.made_from)]
 
-    def make_weight(self):
-        weight, fan_in = torch.ops.train_ticket.masked_weight, math.prod(self.shape[1:])
-        made = reduce(torch.add, [weight(*each, fan_in) for each in self.candidates()]).view(self.shape)
-        return made if self.diagonal is None else self.diagonal(made)
+@patch
+def make_weight(self: Generated):
+    weight, fan_in = torch.ops.train_ticket.masked_weight, math.prod(self.shape[1:])
+    made = reduce(torch.add, [weight(*each, fan_in) for each in self.candidates()]).view(self.shape)
+    return made if self.diagonal is None else self.diagonal(made)
 
 # %% ../nbs/14_layers.ipynb #73544298
 class GeneratedLinear(Generated):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 'candidate_name', 'hard_masks', 'tensor_place',
-           'places', 'Weight', 'weights_of', 'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise',
-           'soft_masks', 'fixed_masks', 'MaskOptions']
+           'places', 'Weight', 'weights_of', 'MaskOptions', 'ticketize', 'Inventory', 'inventory', 'materialise',
+           'soft_masks', 'fixed_masks']
 
 # %% ../nbs/03_masks.ipynb #7de69db7
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
+from .bare import drop_biases, hold_affine
 from .core import UserError, option, warn
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
@@ -71,11 +72,11 @@ class Mask(nn.Module):
     def __init__(self,
         shape: tuple, # Of the weight, (out, …)
         gate: Gate = None, # None: `SigmoidGate()`
-        seed: int = 0, # The ticket's seed, 0…2⁶⁴−1
-        layer: int = 0, # The layer's number for the generator
-        distribution: str = 'signed', # 'signed', 'uniform' or 'normal'
-        scale: float = None, # Of the weights; None: `he_scale` of a row
-        candidates: int = 1, # Random weights per connection
+        seed: int = 0, # 0…2⁶⁴−1
+        layer: int = 0, # For the generator
+        distribution: str = 'signed', # A key of `STREAMS`
+        scale: float = None, # None: `he_scale` of a row
+        candidates: int = 1, # Weights per connection
         device=None,
     ):
         super().__init__()
@@ -145,10 +146,10 @@ def first_scores(self: Mask, device=None) -> Tensor: # float32, of the shape of 
     "Scores before training; a `UserError` where the gate can't take those of several candidates."
     scores = _as_one([self.gate.init_scores(self.seed, n, self.shape, device) for n in self.layers])
     if self.candidates == 1: return scores
-    try: mask = self.gate.hard(scores, self.gate.at(0., [scores]))
-    except (ValueError, RuntimeError, IndexError): mask = None
-    if mask is not None and mask.shape == scores.shape: return scores
-    raise UserError(f'{self.gate} cannot rank {self.candidates} candidates: take another gate, or candidates=1')
+    try: fits = self.gate.hard(scores, self.gate.at(0., [scores])).shape == scores.shape
+    except (ValueError, RuntimeError, IndexError): fits = False
+    if fits: return scores
+    raise UserError(f'{self.gate} cannot rank {self.candidates} candidates: leave candidates at 1')
 
 # %% ../nbs/03_masks.ipynb #909b1fc9
 @patch
@@ -157,6 +158,7 @@ def frozen(self: Mask) -> Tensor: # float32, of the shape of `mask`
     how = self.shape, self.distribution, self.scale, self.scores.device
     return _as_one([weights(self.seed, number, *how) for number in self.layers])
 
+# %% ../nbs/03_masks.ipynb #a527e3d9
 @patch
 def final_scale(self: Mask) -> float: # a float32
     "The scale that the ticket states: with the gate's correction for the density."
@@ -360,11 +362,6 @@ def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all pl
         (_zero_biases if bias else drop_biases)(module)
 
 # %% ../nbs/03_masks.ipynb #22af2b4c
-def drop_biases(module: nn.Module):
-    "Remove the biases of a layer of PyTorch."
-    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)): module.bias = None
-    if isinstance(module, nn.MultiheadAttention): module.in_proj_bias = module.bias_k = module.bias_v = None
-
 def _zero_biases(module: nn.Module):
     for name, p in module.named_parameters(recurse=False):
         if 'bias' in name: nn.init.zeros_(p)
@@ -376,17 +373,44 @@ def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
     if gate in (None, before.gate): return before.gate
     raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
 
+# %% ../nbs/03_masks.ipynb #38f077b5
+def _check_candidates(options: 'MaskOptions'):
+    count = options.candidates
+    if type(count) is not int or not 1 <= count < 2**10:
+        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
+    if options.gate == 'none' and count > 1:
+        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
+
+# %% ../nbs/03_masks.ipynb #978dbdb2
+@dataclass(frozen=True)
+class MaskOptions:
+    "How a network is gated."
+    gate: str = option('sigmoid', 'how scores become a mask; none trains the dense twin', ('none', *GATES))
+    distribution: str = option('signed', 'of the frozen weights', STREAMS)
+    density: float = option(.5, 'expected density, for the scale of the frozen weights')
+    skip: str = option('', 'layers that train as usual: names or patterns, with commas; then not pure')
+    bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
+    affine: bool = option(False, 'keep and train scales and shifts of normalisation layers; then not pure')
+    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
+    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
+
+    __post_init__ = _check_candidates
+
 # %% ../nbs/03_masks.ipynb #5a954eea
+def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:
+    p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
+    count, scale = options.candidates, he_scale(options.candidates*inputs, options.density)
+    mask = Mask(p.shape, gate, seed, number, options.distribution, scale, count, p.device).to(p.dtype)
+    if options.double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
+    return mask
+
+# %% ../nbs/03_masks.ipynb #e73fe8ad
 def _gate_all(model, gate, seed: int, skip: tuple, options: 'MaskOptions'):
     before, made = list(Masks.of(model) or ()), []
-    first, count = max((mask.layer for mask in before), default=-1) + 1, options.candidates
+    first = max((mask.layer for mask in before), default=-1) + 1
     for number, shared in enumerate(_gateable(model, skip), first):
-        p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
-        scale = he_scale(count*inputs, options.density)
-        mask = Mask(p.shape, gate, seed, number, options.distribution, scale, count, p.device)
-        made.append(mask.to(p.dtype))
-        if options.double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
-        _put_on(shared, mask, options.bias)
+        made.append(_mask_for(shared, gate, seed, number, options))
+        _put_on(shared, made[-1], options.bias)
     if before and made and (before[0].seed, before[0].distribution) != (seed, options.distribution):
         raise UserError('a ticket has one seed and one distribution: gate the rest with those of the first')
     if made: Masks(gate, before + made)
@@ -397,11 +421,12 @@ def ticketize(
     seed: int = 0, # 0…2⁶⁴−1
     gate: Gate = None, # None: `SigmoidGate()`
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
-    **options, # Of `MaskOptions`: distribution, density, bias, double_diagonal, candidates
+    **options, # Of `MaskOptions`: distribution, density, bias, affine, double_diagonal, candidates
 ) -> nn.Module:
     "A copy of a network with a mask on each weight. Warns of what else would train."
     _gateable(model, skip)   # before the copy, which some that can't be gated don't take
-    model, options = deepcopy(model), MaskOptions(**options)
+    model, options, skipped = deepcopy(model), MaskOptions(**options), _skipped(model, skip)
+    if not options.affine: hold_affine(model, lambda path, p: p.requires_grad and not skipped(path))
     _gate_all(model, _common_gate(model, gate), seed, skip, options)
     if note := inventory(model).note(): warn(f'ticketize: {note}')
     return model
@@ -525,28 +550,6 @@ def fixed_masks(model: nn.Module):
             yield model
     finally:
         _turn(masks, fixed=before)
-
-# %% ../nbs/03_masks.ipynb #38f077b5
-def _check_candidates(options: 'MaskOptions'):
-    count = options.candidates
-    if type(count) is not int or not 1 <= count < 2**10:
-        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
-    if options.gate == 'none' and count > 1:
-        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
-
-# %% ../nbs/03_masks.ipynb #978dbdb2
-@dataclass(frozen=True)
-class MaskOptions:
-    "How a network is gated."
-    gate: str = option('sigmoid', 'how scores become a mask; none trains the dense twin', ('none', *GATES))
-    distribution: str = option('signed', 'of the frozen weights', STREAMS)
-    density: float = option(.5, 'expected density, for the scale of the frozen weights')
-    skip: str = option('', 'layers that train as usual: names or patterns, with commas; then not pure')
-    bias: bool = option(False, 'keep and train the biases; the ticket is then not pure')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight; then not pure')
-    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
-
-    __post_init__ = _check_candidates
 
 # %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch

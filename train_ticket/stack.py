@@ -449,8 +449,7 @@ def network(self: Member, dense: nn.Module) -> nn.Module: # in evaluation mode
     for name, value in self.learned.items():
         path, _, tensor = name.rpartition('.')
         own = source(network, path, tensor)
-        if not torch.is_tensor(own):
-            own, value = own[0].scores, value*2. - 1
+        own, value = (own, value) if torch.is_tensor(own) else (own[0].scores, value*2. - 1)
         own.data.copy_(value)
     return network.eval()
 
