@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 'candidate_name', 'hard_masks', 'tensor_place',
-           'places', 'Weight', 'weights_of', 'drop_biases', 'ticketize', 'Inventory', 'inventory', 'materialise',
-           'soft_masks', 'fixed_masks', 'MaskOptions']
+           'places', 'Weight', 'weights_of', 'MaskOptions', 'ticketize', 'Inventory', 'inventory', 'materialise',
+           'soft_masks', 'fixed_masks']
 
 # %% ../nbs/03_masks.ipynb #7de69db7
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
+from .bare import drop_biases, hold_affine
 from .core import UserError, option, warn
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
@@ -361,11 +362,6 @@ def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all pl
         (_zero_biases if bias else drop_biases)(module)
 
 # %% ../nbs/03_masks.ipynb #22af2b4c
-def drop_biases(module: nn.Module):
-    "Remove the biases of a layer of PyTorch."
-    if isinstance(module, (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)): module.bias = None
-    if isinstance(module, nn.MultiheadAttention): module.in_proj_bias = module.bias_k = module.bias_v = None
-
 def _zero_biases(module: nn.Module):
     for name, p in module.named_parameters(recurse=False):
         if 'bias' in name: nn.init.zeros_(p)
@@ -376,6 +372,29 @@ def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
     if before is None: return gate or SigmoidGate()
     if gate in (None, before.gate): return before.gate
     raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
+
+# %% ../nbs/03_masks.ipynb #38f077b5
+def _check_candidates(options: 'MaskOptions'):
+    count = options.candidates
+    if type(count) is not int or not 1 <= count < 2**10:
+        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
+    if options.gate == 'none' and count > 1:
+        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
+
+# %% ../nbs/03_masks.ipynb #978dbdb2
+@dataclass(frozen=True)
+class MaskOptions:
+    "Options of the masks and the frozen weights."
+    gate: str = option('sigmoid', 'how scores become a mask; none: a dense twin', ('none', *GATES))
+    distribution: str = option('signed', 'distribution of the frozen weights', STREAMS)
+    density: float = option(.5, 'expected density, which sets the scale of the frozen weights')
+    skip: str = option('', 'layers to train without a mask: names or patterns, with commas')
+    bias: bool = option(False, 'keep and train the biases (the ticket is then not pure)')
+    affine: bool = option(False, 'keep and train scales and shifts of norms (not pure)')
+    double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
+    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
+
+    __post_init__ = _check_candidates
 
 # %% ../nbs/03_masks.ipynb #5a954eea
 def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:
@@ -402,11 +421,12 @@ def ticketize(
     seed: int = 0, # 0…2⁶⁴−1
     gate: Gate = None, # None: `SigmoidGate()`
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
-    **options, # Of `MaskOptions`: distribution, density, bias, double_diagonal, candidates
+    **options, # Of `MaskOptions`: distribution, density, bias, affine, double_diagonal, candidates
 ) -> nn.Module:
     "A copy of a network with a mask on each weight. Warns of what else would train."
     _gateable(model, skip)   # before the copy, which some that can't be gated don't take
-    model, options = deepcopy(model), MaskOptions(**options)
+    model, options, skipped = deepcopy(model), MaskOptions(**options), _skipped(model, skip)
+    if not options.affine: hold_affine(model, lambda path, p: p.requires_grad and not skipped(path))
     _gate_all(model, _common_gate(model, gate), seed, skip, options)
     if note := inventory(model).note(): warn(f'ticketize: {note}')
     return model
@@ -531,28 +551,6 @@ def fixed_masks(model: nn.Module):
             yield model
     finally:
         _turn(masks, fixed=before)
-
-# %% ../nbs/03_masks.ipynb #38f077b5
-def _check_candidates(options: 'MaskOptions'):
-    count = options.candidates
-    if type(count) is not int or not 1 <= count < 2**10:
-        raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
-    if options.gate == 'none' and count > 1:
-        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
-
-# %% ../nbs/03_masks.ipynb #978dbdb2
-@dataclass(frozen=True)
-class MaskOptions:
-    "Options of the masks and the frozen weights."
-    gate: str = option('sigmoid', 'how scores become a mask; none: a dense twin', ('none', *GATES))
-    distribution: str = option('signed', 'distribution of the frozen weights', STREAMS)
-    density: float = option(.5, 'expected density, which sets the scale of the frozen weights')
-    skip: str = option('', 'layers to train without a mask: names or patterns, with commas')
-    bias: bool = option(False, 'keep and train the biases (the ticket is then not pure)')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
-    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
-
-    __post_init__ = _check_candidates
 
 # %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'NORMS', 'register', 'lenet300', 'mlp', 'feedforward', 'lenet5', 'cnn', 'conv2', 'conv4', 'conv6', 'conv3',
-           'tiny', 'ShiftedPatches', 'LocalAttention', 'Residual', 'TokenMean', 'Positions', 'vit', 'build',
-           'NetworkOptions']
+           'tiny', 'BasicBlock', 'resnet18', 'ShiftedPatches', 'LocalAttention', 'Residual', 'TokenMean', 'Positions',
+           'vit', 'build', 'NetworkOptions']
 
 # %% ../nbs/04_models.ipynb #dbff78b2
 from dataclasses import dataclass
@@ -174,6 +174,33 @@ def tiny(
               nn.Conv2d(a, a, 3, groups=a), nn.ReLU(), nn.MaxPool2d(2)]
     sizes = _flat_features(layers, in_shape), _wide(96, width), _wide(64, width), classes
     return nn.Sequential(*layers, nn.Flatten(), *_fully_connected(sizes))
+
+# %% ../nbs/04_models.ipynb #656a5c2a
+def _normed(before: int, units: int, size: int, stride: int = 1) -> list: # convolution, batch norm
+    return [nn.Conv2d(before, units, size, stride, size//2, bias=False), nn.BatchNorm2d(units)]
+
+class BasicBlock(nn.Module):
+    "Two 3×3 convolutions and a shortcut: [B, before, H, W] → [B, units, H/stride, W/stride]."
+    def __init__(self, before: int, units: int, stride: int):
+        super().__init__()
+        convolutions = *_normed(before, units, 3, stride), nn.ReLU(), *_normed(units, units, 3)
+        self.body = nn.Sequential(*convolutions)
+        self.shortcut = nn.Sequential(*[] if before == units else _normed(before, units, 1, stride))
+    def forward(self, x):
+        return F.relu(self.body(x) + self.shortcut(x))
+
+# %% ../nbs/04_models.ipynb #ab4d5cac
+@register
+def resnet18(
+    width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
+) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
+    "ResNet-18 for small images, with batch norm (He and others 2016)."
+    channels = [_wide(units, width) for units in (64, 128, 256, 512)]
+    layers, before = [*_normed(in_shape[0], channels[0], 3), nn.ReLU()], channels[0]
+    for stage, units in enumerate(channels):
+        layers += [BasicBlock(before, units, 2 if stage else 1), BasicBlock(units, units, 1)]
+        before = units
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
 
 # %% ../nbs/04_models.ipynb #d178cf1c
 class ShiftedPatches(nn.Module):
