@@ -35,14 +35,14 @@ def _check_ranges(augmentation):
 @dataclass(frozen=True)
 class Augmentation:
     "How far a training image may be changed at random."
-    shift: int = option(1, 'random shift of training images, whole pixels either way')
+    shift: int = option(1, 'random shift, whole pixels either way')
     rotate: float = option(0., 'random rotation, degrees either way')
     crop: float = option(1., 'random resized crop: the least area that is kept')
     aspect: float = option(1., '... and its greatest change of width against height')
-    elastic: float = option(0., 'random elastic distortion: standard deviation of a displacement, in pixels')
+    elastic: float = option(0., 'random elastic distortion: deviation of a displacement, in pixels')
     brightness: float = option(0., 'random factor, 1 plus or minus this')
     contrast: float = option(0., 'random factor about mid-grey, 1 plus or minus this')
-    noise: float = option(0., 'Gaussian noise: standard deviation, where white is 1')
+    noise: float = option(0., 'Gaussian noise: deviation, where white is 1')
     fill: int = option(0, 'value outside the image, 0 to 255')
     flip: bool = option(False, 'mirror half of the images, left to right')
     def __post_init__(self): return _check_ranges(self)
@@ -85,11 +85,11 @@ class Plan:
     rows: np.ndarray # int64 [n], which image
     shift: np.ndarray = None # int64 [n, 2], down and right; whole pixels
     flip: np.ndarray = None # bool [n], mirrored after the shift?
-    matrix: np.ndarray = None # float32 [n, 2, 3], result → source in pixels; where images are warped
+    matrix: np.ndarray = None # float32 [n, 2, 3], result → source in pixels
     gain: np.ndarray = None # float32 [n], value → gain·value + offset, clipped
     offset: np.ndarray = None # float32 [n]
     bend: torch.Tensor = None # float32 [n, 2, H, W], displacement along x and y; of a batch only
-    noise: torch.Tensor = None # float32 [n, H, W, C], added to the values; of a batch only
+    noise: torch.Tensor = None # float32 [n, H, W, C], added; of a batch only
 
     def __len__(self): return len(self.rows)
     def given(self): return {name: array for name, array in vars(self).items() if array is not None}
@@ -120,7 +120,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     shuffle: bool, # In random order?
-    augmentation: Augmentation = None, # None: images as they are
+    augmentation: Augmentation = None, # None: no change
     size: tuple = (28, 28), # (H, W)
 ): # A `Plan` of n rows: the same for the same arguments
     "Draw everything random about an epoch."
