@@ -83,12 +83,22 @@ def from_folder(
         try:
             found[name] = (folder/name).read_bytes()
         except OSError as error:
-            raise DataError(f'{folder/name} cannot be read ({error.strerror}); unpack {ARCHIVE} anew') from None
+            why = f'cannot be read ({error.strerror})'
+            raise DataError(f'{folder/name} {why}; unpack {ARCHIVE} anew') from None
         if hashlib.md5(found[name], usedforsecurity=False).hexdigest() != md5:
             raise DataError(f'{folder/name} has the wrong content; unpack {ARCHIVE} anew')
     return found
 
 # %% ../nbs/07_cifar.ipynb #74de598d
+def _joined(parts): # Several `Split`s → one
+    both = ([getattr(part, what) for part in parts] for what in ('images', 'labels'))
+    return Split(*map(np.concatenate, both))
+
+def _unpacked(source): # The folder of torchvision's, or None
+    places = (root/place/FOLDER for root in data_roots() for place in (source.name, '.'))
+    return next(filter(Path.is_dir, places), None)
+
+# %% ../nbs/07_cifar.ipynb #c1fa4b10
 def load_cifar(
     source: Source = CIFAR10,
     download: bool = True, # May it use the network?
@@ -96,11 +106,9 @@ def load_cifar(
 ): # (training Split, test Split, class names, where they lie)
     "The two halves of CIFAR-10, from this machine or from the network."
     archive, = find_files(source).values()
-    folders = (root/place/FOLDER for root in data_roots() for place in (source.name, '.'))
-    where = archive or next(filter(Path.is_dir, folders), None)
+    where = archive or _unpacked(source)
     if where is None: where, = complete(source, download).values()
     if where.is_dir(): contents = from_folder(where, known)
     else: contents = from_archive(verified(where.read_bytes(), ARCHIVE, source, where), where)
     *train, test = [parse_batch(content, where/name) for name, content in contents.items()]
-    images, labels = (np.concatenate([getattr(part, what) for part in train]) for what in ('images', 'labels'))
-    return Split(images, labels), test, source.classes, where
+    return _joined(train), test, source.classes, where

@@ -77,7 +77,8 @@ def load_digits(
     return both[kept], both[taken], tuple('0123456789'), 'the digits inside scikit-learn'
 
 # %% ../nbs/07_datasets.ipynb #25f97837
-def dataset_names(): return ('auto', *IDX_SOURCES, CIFAR10.name, 'digits', 'folder:PATH') # What `load_dataset` takes
+def dataset_names(): # What `load_dataset` takes
+    return ('auto', *IDX_SOURCES, CIFAR10.name, 'digits', 'folder:PATH')
 
 def _load(name, in_shape, on_bad_image, download): # → (training Split, test Split, class names, source)
     if name in IDX_SOURCES: return load_idx(IDX_SOURCES[name], download)
@@ -97,7 +98,7 @@ def load_dataset(
     *,
     validation = None, # How much to hold out, as in `from_arrays`
     split_seed: int = 0, # Fixes which images that is
-    download: bool = True, # May it use the network?
+    download: bool = True, # From the network?
 ): # A `Dataset`
     "A data set by name. 'auto' is MNIST where it can be had, else the digits."
     in_shape, split = parse_shape(in_shape), dict(validation=validation, split_seed=split_seed)

@@ -144,6 +144,10 @@ def fingerprint(
 # %% ../nbs/07_arrays_folder.ipynb #6cebff00
 _UNREADABLE = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
 
+def _cached(root, in_shape): # Its path
+    name = hashlib.sha256(f'{root.absolute()} {in_shape}'.encode()).hexdigest()[:16]
+    return cache_folder()/'images'/f'{name}.npz'
+
 def _from_cache(path, state): # As `read_folder`, or None
     try:
         with np.load(path) as held:
@@ -170,8 +174,7 @@ def load_folder(
     "The images of a folder or an archive, decoded or from the cache."
     pick(BAD_IMAGES, on_bad_image, 'on_bad_image')
     root = find_folder(path)
-    name = hashlib.sha256(f'{root.absolute()} {in_shape}'.encode()).hexdigest()[:16]
-    cached, state = cache_folder()/'images'/f'{name}.npz', fingerprint(root) if root.exists() else ''
+    cached, state = _cached(root, in_shape), fingerprint(root) if root.exists() else ''
     if found := _from_cache(cached, state): return *found, root
     read = read_archive if root.is_file() else read_folder
     train, test, classes = read(root, in_shape, on_bad_image)

@@ -85,11 +85,11 @@ class Plan:
     rows: np.ndarray # int64 [n], which image
     shift: np.ndarray = None # int64 [n, 2], down and right; whole pixels
     flip: np.ndarray = None # bool [n], mirrored after the shift?
-    matrix: np.ndarray = None # float32 [n, 2, 3], result → source in pixels; where images are warped
+    matrix: np.ndarray = None # float32 [n, 2, 3], result → source in pixels
     gain: np.ndarray = None # float32 [n], value → gain·value + offset, clipped
     offset: np.ndarray = None # float32 [n]
     bend: torch.Tensor = None # float32 [n, 2, H, W], displacement along x and y; of a batch only
-    noise: torch.Tensor = None # float32 [n, H, W, C], added to the values; of a batch only
+    noise: torch.Tensor = None # float32 [n, H, W, C], added; of a batch only
 
     def __len__(self): return len(self.rows)
     def given(self): return {name: array for name, array in vars(self).items() if array is not None}
@@ -120,7 +120,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     shuffle: bool, # In random order?
-    augmentation: Augmentation = None, # None: images as they are
+    augmentation: Augmentation = None, # None: no change
     size: tuple = (28, 28), # (H, W)
 ): # A `Plan` of n rows: the same for the same arguments
     "Draw everything random about an epoch."

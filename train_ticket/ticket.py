@@ -22,12 +22,12 @@ from torch import nn, Tensor
 
 # %% ../nbs/06_ticket.ipynb #c2df772a
 from . import prng
+from .bare import drop_biases, hold_affine
 from .coding import Layer, check_images, decode, encode, entropy, expand, is_compact, json_text
 from .coding import read_header, sorted_header, stated_layers, typed, unpack, version_of
 from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain
 from .core import suited
-from .masks import DoubleDiagonal, drop_biases, fixed_masks, inventory, masks_of, places
-from .masks import tensor_place
+from .masks import DoubleDiagonal, fixed_masks, inventory, masks_of, places, tensor_place
 from .models import build
 
 # %% ../nbs/06_ticket.ipynb #8c333234
@@ -322,6 +322,8 @@ def skeleton(
         for module, _ in places(model, layer.place):
             biases = [names[id(p)] for name, p in module.named_parameters(recurse=False) if 'bias' in name]
             if not any(name in known for name in biases): drop_biases(module)
+    known = {*known, *(names[id(getattr(*tensor_place(model, layer.place)))] for layer in ticket.layers)}
+    hold_affine(model, lambda path, p: names[id(p)] not in known)
     return model
 
 # %% ../nbs/06_ticket.ipynb #68c0788c
@@ -455,7 +457,8 @@ def audit(
     "Prove that a ticket is its seed and its masks, or state what else it is."
     if not isinstance(ticket, Ticket): ticket = load_ticket(ticket, check=False)
     findings, remarks = _file_findings(ticket), []
-    if ticket.measured: remarks.append(f'measured: {len(ticket.measured)} values ({_some(ticket.measured)})')
+    if ticket.measured: remarks.append(f'measured, not learned: {len(ticket.measured)} values '
+                                       f'({_some(ticket.measured)})')
     if model is not None or ticket.arch != 'custom': findings += _network_findings(ticket, model)
     else: remarks.append(f'whether the masks cover the network was not checked: {HOW_TO_PASS}')
     return Audit(not findings, tuple(findings), tuple(remarks))
