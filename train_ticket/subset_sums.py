@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'MOST', 'METHODS', 'LINES', 'TheoryError', 'draws', 'subset_sums', 'misses', 'none_kept', 'nearest_subset',
-           'greedy_subset', 'number_line', 'nearest_one', 'sufficient_subset', 'halvings', 'law_chart', 'irwin_hall',
+           'greedy_subset', 'number_line', 'nearest_one', 'fewest_subset', 'halvings', 'law_chart', 'irwin_hall',
            'second_moment_bound', 'success_bound', 'success_chart']
 
 # %% ../nbs/20_subset_sums.ipynb #b0759605
 from fractions import Fraction
-from functools import lru_cache
-from itertools import product
+from functools import lru_cache, partial
+from itertools import combinations, product
 import math
 import numpy as np
 import torch
@@ -57,18 +57,20 @@ def _bits(places: Tensor, count: int) -> Tensor: # int64 [...] → bool [..., co
     return (places[..., None] >> torch.arange(count, device=places.device) & 1).bool()
 
 # %% ../nbs/20_subset_sums.ipynb #86829b60
+def _nearest(low: Tensor, wanted: Tensor) -> tuple: # sorted sums [G, S], [G, W] → places [G, W]; how far
+    above = torch.searchsorted(low, wanted).clamp_(max=low.shape[1] - 1)
+    below = (above - 1).clamp_(min=0)
+    over, under = ((low.gather(1, place) - wanted).abs_() for place in (above, below))
+    return torch.where(under < over, below, above), torch.minimum(over, under)
+
+# %% ../nbs/20_subset_sums.ipynb #e204a707
 def _meet(targets: Tensor, candidates: Tensor, left: int) -> Tensor: # float64 [G, T], [G, n] → bool [G, T, n]
     count = candidates.shape[1]
     high, (low, order) = subset_sums(candidates[:, :left]), subset_sums(candidates[:, left:]).sort(-1)
-    wanted = (targets[:, :, None] - high[:, None]).flatten(1)
-    above = torch.searchsorted(low, wanted).clamp_(1, low.shape[1] - 1)
-    over = (low.gather(1, above) - wanted).abs_()
-    under = (low.gather(1, above - 1) - wanted).abs_()
-    # which of the sums that were looked up
-    best = torch.minimum(over, under).view(*targets.shape, -1).argmin(-1)
+    place, gap = _nearest(low, (targets[:, :, None] - high[:, None]).flatten(1))
+    best = gap.view(*targets.shape, -1).argmin(-1)   # which of the sums that were looked up
     flat = best + torch.arange(targets.shape[1], device=best.device)*high.shape[1]
-    place = above.gather(1, flat) - (under.gather(1, flat) < over.gather(1, flat)).long()
-    return torch.cat([_bits(best, left), _bits(order.gather(1, place), count - left)], -1)
+    return torch.cat([_bits(best, left), _bits(order.gather(1, place.gather(1, flat)), count - left)], -1)
 
 # %% ../nbs/20_subset_sums.ipynb #3b24dbda
 def misses(
@@ -206,22 +208,34 @@ def nearest_one(
 METHODS = dict(exact=nearest_subset, greedy=greedy_subset, one=nearest_one)
 
 # %% ../nbs/20_subset_sums.ipynb #60b243ce
-def sufficient_subset(
+def _of_size(targets: Tensor, candidates: Tensor, size: int) -> Tensor: # bool [G, T, n]: the nearest
+    count = candidates.shape[1]
+    which = torch.tensor(list(combinations(range(count), size)), device=candidates.device)
+    sums, order = candidates[:, which].sum(-1).sort(-1)
+    chosen = which[order.gather(1, _nearest(sums, targets)[0])]
+    return none_kept(*targets.shape, count, device=chosen.device).scatter_(-1, chosen, True)
+
+# %% ../nbs/20_subset_sums.ipynb #d6f9cb71
+def _retried(t, c, kept, todo, tolerance, search): # searches for what is missed; the groups that still miss
+    missed = misses(t[todo], c[todo], kept[todo]) > tolerance
+    kept[todo] = torch.where(missed[..., None], search(t[todo], c[todo]), kept[todo])
+    return todo[(misses(t[todo], c[todo], kept[todo]) > tolerance).any(1)]
+
+# %% ../nbs/20_subset_sums.ipynb #a7e3bb9b
+def fewest_subset(
     targets: Tensor, # [G, T]
     candidates: Tensor, # [G, n]
     tolerance: float,
+    room: int = 2**21, # Numbers held in memory
 ) -> Tensor: # bool [G, T, n]
-    "A subset within the tolerance among as few of the first candidates as have one; else the nearest of all."
-    kept = torch.zeros(*targets.shape, candidates.shape[1], dtype=torch.bool, device=targets.device)
-    todo = (targets.double().abs() > tolerance).any(1).nonzero()[:, 0]
-    for count in range(1, candidates.shape[1] + 1):
-        if not len(todo):
-            break
-        t, c = targets[todo], candidates[todo]
-        found = F.pad(nearest_subset(t, c[:, :count]), (0, candidates.shape[1] - count))
-        done = misses(t, c, kept[todo]) <= tolerance
-        kept[todo] = torch.where(done[..., None], kept[todo], found)
-        todo = todo[(misses(t, c, kept[todo]) > tolerance).any(1)]
+    "The smallest subset within the tolerance, of those the nearest; the nearest of all where none is within."
+    t, c, count = targets.double(), candidates.double(), candidates.shape[1]
+    kept = none_kept(*t.shape, count, device=t.device)
+    todo = (t.abs() > tolerance).any(1).nonzero()[:, 0]
+    for size in range(1, count + 1):
+        search, at_once = partial(_of_size, size=size), max(1, room//(size*math.comb(count, size)))
+        todo = torch.cat([_retried(t, c, kept, part, tolerance, search) for part in todo.split(at_once)])
+    _retried(t, c, kept, todo, tolerance, nearest_subset)
     return kept
 
 # %% ../nbs/20_subset_sums.ipynb #58c547f2
