@@ -456,9 +456,9 @@ def _planes(target, chain: _Chain, bits, copies, step, search: Search):
     "The row of each plane; what the planes make of the target."
     out, fan_in = target.shape
     planes = [(p, s, i, c) for p, s, c, i in product(range(bits)[::-1], SIGNS, range(copies), range(out))]
-    positive = torch.from_numpy(weights(chain.seed, chain.index, (len(planes), fan_in), 'signed') > 0)
+    plus = torch.from_numpy(weights(chain.seed, chain.index, (len(planes), fan_in), 'signed') > 0)
     value = torch.tensor([float(s*2**p) for p, s, *_ in planes[::out]]).double()
-    offers = positive.view(-1, out, fan_in).permute(1, 2, 0)*value   # [out, in, n]
+    offers = plus.view(-1, out, fan_in).permute(1, 2, 0)*value   # [out, in, n]
     search = replace(search, tolerance=search.tolerance and search.tolerance/step)
     kept = choose_subsets(target.double().flatten()/step, offers.flatten(0, 1), search).view_as(offers)
     chain.masks.append(kept.permute(2, 0, 1).reshape(len(planes), fan_in).numpy())
