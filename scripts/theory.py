@@ -2,7 +2,7 @@
 
 `python scripts/theory.py NAME…` runs what results/theory.jsonl doesn't have yet and adds it there.
 """
-import argparse, os, tempfile, time
+import argparse, hashlib, os, tempfile, time
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -10,23 +10,24 @@ from pathlib import Path
 os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np
 import torch
+from torch import nn
+from tqdm import trange
 from train_ticket.config import configure
 from train_ticket.core import made_by, run_missing
 from train_ticket.datasets import load_dataset
 from train_ticket.infer import evaluate
 from train_ticket.models import build
 from train_ticket.stack import train_stack
-from train_ticket.subset_sums import (METHODS, MOST, draws, greedy_subset, halvings, misses, nearest_subset,
-                                      success_bound, sufficient_subset)
+from train_ticket.subset_sums import (METHODS, draws, fewest_subset, greedy_subset, halvings, misses,
+                                      nearest_subset, success_bound)
 from train_ticket.theory import (as_ticket, construct, construct_binary, grey_loaders, output_bound,
                                  target_layers, tower, train_target)
 from train_ticket.ticket import accuracy, audit, save_ticket
 
 RECORDS = Path(__file__).resolve().parent.parent/'results/theory.jsonl'
-INTERVAL = -.464, .541   # of the candidates in Pensia and others 2020
-SPARE = 5                # more candidates for a weight that 21 miss, and 5 more where those weren't enough
 TICKET_COUNT = 24        # candidates per weight in the ticket: 21 don't suffice for all of 397,000
 TOLERANCE, COUNT = .01, 21
+NORMALISATION = .1307, .3081   # mean and standard deviation of MNIST's grey values, as the authors have them
 PRICE_TARGETS = (16,), (32,), (100,)
 PRICE_EPOCHS, PRICE_SEEDS = 12, (1, 2, 3)
 
@@ -94,14 +95,52 @@ def mean_bound(method, n, tolerance) -> float: # what is proved, over the grid
     return np.mean([success_bound(n, tolerance, abs(t)) for t in GRID])
 
 
-# Pensia's experiment
+# Pensia's experiment. The authors' code: github.com/acnagle/optimal-lottery-tickets
 
-def tested(sizes, matrices, loader) -> float:
-    "Test accuracy of a network with these matrices."
-    network = tower(*sizes)
+def with_matrices(matrices) -> nn.Module:
+    network = tower(matrices[0].shape[1], *(len(matrix) for matrix in matrices))
     for layer, matrix in zip(network[1::2], matrices):
         layer.weight.data = matrix.float()
-    return accuracy(network, loader)['accuracy']
+    return network
+
+
+def tested(matrices, loader) -> float:
+    "Test accuracy of a network with these matrices."
+    return accuracy(with_matrices(matrices), loader)['accuracy']
+
+
+def normalised(images): # uint8 [N, 28, 28, 1] → float32 [N, 784]
+    return (torch.from_numpy(images).flatten(1)/255 - NORMALISATION[0])/NORMALISATION[1]
+
+
+def train_as_authors(seed: int, data) -> nn.Module:
+    "All 60,000 normalised images, SGD, a cosine over ten epochs, the last one's weights."
+    torch.manual_seed(seed)
+    images = normalised(np.concatenate([data.train.images, data.validation.images]))
+    labels = torch.from_numpy(np.concatenate([data.train.labels, data.validation.labels])).long()
+    model = tower(784, 500, 10)
+    optimizer = torch.optim.SGD(model.parameters(), .1, momentum=.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for _ in trange(10, desc=f'target {seed}', leave=False, disable=None):
+        for batch in torch.randperm(len(images)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+class Tests:
+    "The test set twice: normalised as the targets were trained, and as grey values from 0 to 1."
+    def __init__(self, data):
+        self.normalised, self.labels = normalised(data.test.images), torch.from_numpy(data.test.labels)
+        self.grey = self.normalised*NORMALISATION[1] + NORMALISATION[0]
+
+    def __call__(self, matrices) -> dict:
+        network, names = with_matrices(matrices), ('normalised', 'grey')
+        with torch.no_grad():
+            answers = {name: network(getattr(self, name)).argmax(1) for name in names}
+        return {f'{name}_accuracy': (answers[name] == self.labels).float().mean().item() for name in names}
 
 
 def fast(targets, candidates):
@@ -112,87 +151,108 @@ def fast(targets, candidates):
     return kept
 
 
-CHOICES = {'nearest subset': nearest_subset,
-           'first that does': partial(sufficient_subset, tolerance=TOLERANCE),
-           'greedy, exact where it misses': fast}
+SAMPLE = 20_000   # weights for which the slow searches look among candidates of their own
+FEWEST = partial(fewest_subset, tolerance=TOLERANCE)
+WAYS = (('shared by a row', 'nearest subset', nearest_subset, None),   # what the authors' code does
+        ('shared by a row', 'fewest within ε', FEWEST, None),
+        ('independent', 'greedy, exact where it misses', fast, None),
+        ('independent', 'nearest subset', nearest_subset, SAMPLE),
+        ('independent', 'fewest within ε', FEWEST, SAMPLE))
 
 
-class Approximation:
-    "The matrices of a target, made from subsets of random candidates, and what that took."
-    def __init__(self, way: str, shared: bool, seed: int):
-        self.way, self.shared, self.seed = way, shared, seed
-        self.made, self.errors, self.kept, self.random, self.short, self.spare = [], [], 0, 0, 0, 0
+def range_of(matrices) -> tuple: # of the authors' candidates: from the smallest weight to the largest
+    return min(matrix.min().item() for matrix in matrices), max(matrix.max().item() for matrix in matrices)
 
-    def layer(self, place: int, matrix):
-        targets = matrix if self.shared else matrix.reshape(-1, 1)
-        candidates = draws(self.seed, 2*place + self.shared, len(targets), COUNT, *INTERVAL)
-        chosen = CHOICES[self.way](targets, candidates)
-        error, sums = misses(targets, candidates, chosen), sums_of(chosen, candidates)
-        used, missed = chosen.sum(-1), (error > TOLERANCE).any(1)
-        self.random += candidates.numel()
-        self.short += int((error > TOLERANCE).sum())
-        for extra in range(1, 6):   # the theorem allows misses: they get spares, and are counted
-            if not missed.any():
-                break
-            more = self.with_spares(candidates, missed, place, extra)
-            again = nearest_subset(targets[missed], more)
-            self.spare += int(missed.sum())*SPARE
-            used[missed] = again.sum(-1)
-            error[missed], sums[missed] = misses(targets[missed], more, again), sums_of(again, more)
-            missed = (error > TOLERANCE).any(1)
-        self.kept += int(used.sum())
-        self.errors.append(error.flatten())
-        self.made.append(sums.view_as(matrix))
 
-    def with_spares(self, candidates, missed, place, extra):
-        spares = draws(self.seed, 10 + 2*place + self.shared, len(candidates), SPARE*extra, *INTERVAL)
-        return torch.cat([candidates[missed], spares[missed]], 1)[:, -MOST:]
+def shared_by_rows(matrices, seed: int, sample=None) -> tuple: # targets, candidates, per matrix
+    "21 numbers per row, drawn as the authors' code draws them."
+    rows = [len(matrix) for matrix in matrices]
+    drawn = np.random.RandomState(seed).uniform(*range_of(matrices), (sum(rows), COUNT))
+    return matrices, torch.from_numpy(drawn).split(rows)
+
+
+def independent(matrices, seed: int, sample=None) -> tuple: # as above, in one piece
+    "21 numbers per weight, or per weight of a sample."
+    targets = torch.cat([matrix.flatten() for matrix in matrices])[:, None]
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    targets = targets[order[:sample]] if sample else targets
+    return [targets], [draws(seed, 0, len(targets), COUNT, *range_of(matrices))]
 
 
 def sums_of(kept, candidates): # float64 [G, T]
     return torch.einsum('gtn,gn->gt', kept.double(), candidates.double())
 
 
-def approximated(way, shared, seed, matrices, loader) -> dict:
-    begun, own = time.perf_counter(), Approximation(way, shared, seed)
-    for place, matrix in enumerate(matrices):
-        own.layer(place, matrix)
-    seconds, error = time.perf_counter() - begun, torch.cat(own.errors)
-    return dict(candidates='shared by a row' if shared else 'independent', method=way,
-                random=own.random + own.spare, kept=own.kept, largest_error=error.max().item(),
-                mean_error=error.mean().item(), short=own.short, spare=own.spare,
-                missed=int((error > TOLERANCE).sum()), seconds=seconds,
-                test_accuracy=tested((784, 500, 10), own.made, loader))
+def approximated(way, matrices, seed: int, test) -> dict:
+    "What one way of choosing makes of all weights, or of a sample of them."
+    drawn, method, search, sample = way
+    draw = shared_by_rows if drawn == 'shared by a row' else independent
+    targets, candidates = draw(matrices, seed, sample)
+    begun = time.perf_counter()
+    kept = [search(t, c) for t, c in zip(targets, candidates)]
+    seconds = time.perf_counter() - begun
+    error = torch.cat([misses(*each).flatten() for each in zip(targets, candidates, kept)])
+    numbers = sum(c.numel() for c in candidates)
+    found = dict(candidates=drawn, method=method, weights=len(error), random=numbers,
+                 kept=sum(int(k.sum()) for k in kept), largest_error=error.max().item(),
+                 mean_error=error.mean().item(), missed=int((error > TOLERANCE).sum()), seconds=seconds)
+    if sample: return found
+    sums = torch.cat([sums_of(*each).flatten() for each in zip(kept, candidates)])
+    parts = sums.split([matrix.numel() for matrix in matrices])
+    return found | test([part.view_as(matrix) for part, matrix in zip(parts, matrices)])
 
 
-def pensia():
-    "784-500-10, 21 candidates per weight, tolerance 0.01; then the same target as a real ticket."
-    start, seed, data = time.perf_counter(), 22, load_dataset('mnist')
-    model, record = train_target((500,), data, seed=1, epochs=10, lr=1e-3, interval=INTERVAL, stop_at=.965)
-    matrices, loader = target_layers(model), grey_loaders(data, 128, 1)['test']
-    ways = [approximated(way, False, seed, matrices, loader) for way in CHOICES]
-    ways.append(approximated('nearest subset', True, seed, matrices, loader))
-    seconds = time.perf_counter() - start
-    ticket, size = pensia_ticket(model, data, record), sum(matrix.numel() for matrix in matrices)
-    yield 'pensia', dict(target=record, weights=size, count=COUNT, tolerance=TOLERANCE, interval=INTERVAL,
-                         seed=seed, ways=ways, seconds=seconds, ticket=ticket)
+def pensia_record(target: str, matrices, seed: int, test, **facts) -> dict:
+    size = torch.cat([matrix.flatten() for matrix in matrices]).abs()
+    about = dict(target=target, seed=seed, weights=len(size), count=COUNT, tolerance=TOLERANCE,
+                 within=int((size <= TOLERANCE).sum()), interval=range_of(matrices))
+    ways = [approximated(way, matrices, seed, test) for way in WAYS]
+    return about | test(matrices) | facts | dict(ways=ways)
 
 
-def pensia_ticket(model, data, record) -> dict:
-    found = construct(model, 7, TICKET_COUNT, TOLERANCE, 'greedy')
-    ticket = as_ticket(found, classes=data.classes, dataset='mnist', construction='subset sum',
-                       candidates=TICKET_COUNT, tolerance=TOLERANCE,
-                       target_test_accuracy=record['test_accuracy'])
-    facts = 'test_accuracy', 'test_correct', 'images_per_second', 'weight_bytes', 'pure'
+def published(path, test): # the authors' own target, and the candidates of their seed
+    matrices = list(torch.load(path, map_location='cpu', weights_only=True).values())
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    source = 'subset-sum/weights/fc2.pt of github.com/acnagle/optimal-lottery-tickets'
+    yield 'published target', pensia_record('published', matrices, 1, test, source=source, sha256=digest)
+
+
+def trained(seed: int, data, test):
+    begun = time.perf_counter()
+    model = train_as_authors(seed, data)
+    seconds = time.perf_counter() - begun
+    matrices = target_layers(model)
+    yield f'target {seed}', pensia_record('trained', matrices, seed, test, training_seconds=seconds)
+
+
+def pensia(weights=None):
+    "784-500-10 as its authors ran it: their target, if its file is given, and three trained as they did."
+    data = load_dataset('mnist')
+    test = Tests(data)
+    jobs = {'published target': partial(published, weights, test)} if weights else {}
+    jobs |= {f'target {seed}': partial(trained, seed, data, test) for seed in (1, 2, 3)}
+    return jobs | dict(ticket=partial(pensia_ticket, data))
+
+
+def pensia_ticket(data):
+    "The first target once more, as a real ticket: candidates are products of two weights of `prng`."
+    model = train_as_authors(1, data)
+    found = construct(model, 7, TICKET_COUNT, TOLERANCE, 'greedy', nonnegative=False)
+    mean, std = NORMALISATION
+    about = dict(dataset='mnist', construction='subset sum', candidates=TICKET_COUNT, tolerance=TOLERANCE)
+    pixels = dict(mean=[mean], std=[std])
+    ticket = as_ticket(found, classes=data.classes, normalisation=pixels, **about)
+    facts = 'test_accuracy', 'test_correct', 'weight_bytes', 'pure'
     with tempfile.TemporaryDirectory() as folder:
         path = save_ticket(ticket, Path(folder)/'pensia.ticket.safetensors')
         evaluated = {mode: evaluate(path, mode=mode) for mode in ('materialise', 'generate')}
         about = dict(ticket_bytes=path.stat().st_size, audit=str(audit(path)),
                      evaluated={mode: {key: each[key] for key in facts} for mode, each in evaluated.items()})
-    return dict(seed=7, count=TICKET_COUNT, method='greedy, exact where it misses',
-                scales=[layer.scale for layer in ticket.layers], distribution=ticket.distribution,
-                layers=len(ticket.layers), widths=[784, *(layer.shape[0] for layer in ticket.layers)],
-                **facts_of(found), output_bound=output_bound(found)) | about
+    yield 'ticket', dict(target='trained', seed=7, count=TICKET_COUNT, method='greedy, exact where it misses',
+                         scales=[layer.scale for layer in ticket.layers], layers=len(ticket.layers),
+                         widths=[784, *(layer.shape[0] for layer in ticket.layers)],
+                         **Tests(data)(target_layers(model)), **facts_of(found),
+                         output_bound=output_bound(found)) | about
 
 
 def facts_of(found) -> dict: # of a construction
@@ -224,7 +284,7 @@ class Price:
         model, record = self.target(seed)
         found = make(model, seed)
         return [self.note(way, setting, seed, **facts_of(found), target_test_accuracy=record['test_accuracy'],
-                          test_accuracy=tested(self.sizes, found.made(), self.loader))]
+                          test_accuracy=tested(found.made(), self.loader))]
 
     def learned(self, way, setting, times) -> list: # one record per seed, trained in one stack
         dense = build('feedforward', hidden=[self.hidden[0]*times])
@@ -263,7 +323,7 @@ def price():
 # An experiment is a dict: name → function that makes (name, record) pairs.
 
 EXPERIMENTS = dict(law=lambda: dict(law=law), success=lambda: dict(success=success),
-                   pensia=lambda: dict(pensia=pensia), price=price)
+                   pensia=pensia, price=price)
 
 
 def plain_numbers(value): # as JSON can say it: NumPy's numbers become Python's
@@ -275,11 +335,15 @@ def plain_numbers(value): # as JSON can say it: NumPy's numbers become Python's
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('study', nargs='+', choices=EXPERIMENTS)
-    for study in parser.parse_args().study:
-        jobs, command = EXPERIMENTS[study](), f'python scripts/theory.py {study}'
+    parser.add_argument('--weights', metavar='FILE', help="pensia: the authors' subset-sum/weights/fc2.pt")
+    options = parser.parse_args()
+    for study in options.study:
+        given = options.weights if study == 'pensia' else None
+        jobs, command = EXPERIMENTS[study](*[given][:bool(given)]), f'python scripts/theory.py {study}'
+        command += f' --weights {Path(given).name}' if given else ''
         run = lambda setting: [dict(study=study, name=name) | plain_numbers(record) | made_by(command)
                                for name, record in jobs[setting['name']]()]
-        run_missing([dict(name=name) for name in jobs], run, RECORDS)
+        run_missing([dict(study=study, name=name) for name in jobs], run, RECORDS)
 
 
 if __name__ == '__main__':
