@@ -17,7 +17,7 @@ from train_ticket.train import fit
 ROWS = {
     'resnet': ('20 Conv2d, 1 Linear', True),
     'resnet_affine': ('20 Conv2d, 1 Linear', False),
-    'encoder': ('1 Encoder, 6 Linear, 2 MultiheadAttention, 2 NonDynamicallyQuantizableLinear', False),
+    'encoder': ('1 Encoder, 6 Linear, 2 MultiheadAttention, 2 NonDynamicallyQuantizableLinear', True),
     'attention': ('2 Linear, 1 MultiheadAttention, 1 NonDynamicallyQuantizableLinear', True),
     'embedding': ('1 Embedding, 1 Linear', True),
     'tied': ('1 Embedding, 1 Linear', True),
@@ -28,6 +28,8 @@ ROWS = {
     'grouped': ('3 Conv2d, 1 Linear', True),
     'with_logits': ('2 Linear', True),
     'vision_transformer': ('', False)}
+
+AFFINE = 'resnet_affine',   # rows whose scales and shifts are kept and trained
 
 every_row = pytest.mark.parametrize('name', ROWS)
 
@@ -50,7 +52,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('networks')
     @cache
     def train(name):
-        return fit(model=network(name), name=name, runs=str(folder/'runs'), **OPTIONS)
+        options = OPTIONS | dict(affine=name in AFFINE)
+        return fit(model=network(name), name=name, runs=str(folder/'runs'), **options)
     train.folder = folder
     return train
 
@@ -74,7 +77,7 @@ def in_new_process(trained, environment):
 @every_row
 def test_gated_by_type(name):
     gated, pure = ROWS[name]
-    stock = inventory(ticketize(network(name)))
+    stock = inventory(ticketize(network(name), affine=name in AFFINE))
     assert stock.pure == pure
     if gated: assert stock.grouped(stock.gated) == gated
 

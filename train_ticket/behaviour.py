@@ -277,9 +277,9 @@ def robustness(
     batches: list, # Of (images, labels)
     how: str = 'flip', # A key of `HARM`
     fractions: tuple = FRACTIONS, # Of all bits, or of the kept ones
-    repeats: int = 2, # Random draws
+    repeats: int = 2, # Draws
     scores: dict = None, # Of `load_scores`
-    targets: list = None, # Layers; 'all' means all at once. None: both
+    targets: list = None, # Layers; 'all': all at once
 ) -> pd.DataFrame: # layer, draw, fraction, accuracy
     "Accuracy after damage to the masks. Raises `TicketError` without scores."
     if how == 'score' and not scores: raise TicketError('damage by score needs scores=load_scores(run)')

@@ -117,8 +117,8 @@ def linear_packed(
     x, # float [batch, fan_in]
     kept_bits, sign_bits, # Of `packed_bits`
     scale: float, # Of the weights
-    fan_in: int, # Columns
-    instructions: int = None, # As for `linear`
+    fan_in: int,
+    instructions: int = None, # As in `linear`
 ): # float32 [batch, out]
     "Multiply by weights with stored signs. Raises `UserError` for wrong shapes."
     _check_planes(x, kept_bits, sign_bits, fan_in)

@@ -190,9 +190,9 @@ def __str__(self: Scaling):
 # %% ../nbs/19_scaling.ipynb #4cc0ab32
 def fit_scaling(
     sizes, # [P]
-    errors: list, # Of arrays: at each size one per seed
+    errors: list, # Of arrays [seeds], one per size
     floor: bool = True, # False: E = 0
-    draws: int = 500, # Of the bootstrap
+    draws: int = 500, # Bootstrap
     level: float = .9, # Of the intervals
     delta: float = .05, seed: int = 0,
 ) -> Scaling:
