@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 import own_networks
 from in_new_process import OPTIONS
+from train_ticket.infer import MODES, evaluate
 from train_ticket.masks import inventory, masks_of, ticketize
 from train_ticket.ticket import accuracy, audit, load_ticket, to_model
 from train_ticket.train import fit
@@ -123,6 +124,28 @@ def test_the_network_stays_as_it_was(name, tmp_path, monkeypatch):
     tensors, *rest = state(model)
     assert rest == [flags, training] and list(tensors) == list(before)
     assert all(torch.equal(tensors[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize('name', ('encoder', 'attention', 'embedding', 'tied', 'grouped'))
+def test_two_candidates(name, tmp_path, monkeypatch):
+    "Two random weights per connection: trained, saved, and evaluated in every mode."
+    monkeypatch.setenv('TQDM_DISABLE', '1')
+    summary = fit(model=network(name), name=name, runs=str(tmp_path), candidates=2, **OPTIONS)
+    ticket = load_ticket(summary['ticket'])
+    assert summary['pure'] == ROWS[name][1] and len(ticket.layers) == 2*len(ticket.firsts)
+    assert list(masks_of(ticketize(network(name)))) == [layer.name for layer in ticket.firsts]
+    for mode in MODES:
+        found = evaluate(summary['ticket'], model=network(name), mode=mode)
+        # an image whose two highest logits are equal may go either way
+        assert abs(found['test_correct'] - summary['test_correct']) <= 1
+
+
+@pytest.mark.parametrize('options', (dict(zero=3), dict(compile=True)), ids=str)
+def test_two_candidates_in_the_engine(options, tmp_path, monkeypatch):
+    monkeypatch.setenv('TQDM_DISABLE', '1')
+    found = [fit(model=network('conv1d'), name=f'run{k}', runs=str(tmp_path), candidates=2, **OPTIONS, **more)
+             for k, more in enumerate(({}, options))]
+    assert abs(found[0]['validation_accuracy'] - found[1]['validation_accuracy']) < .02
 
 
 def test_batch_norm(trained, in_new_process):

@@ -77,16 +77,15 @@ def _sparse_operands(rows: int, fan_in: int, density: float, like: dict) -> tupl
 def _trial(problem: Problem, how: str): # A function of no arguments: one product
     rows, fan_in, operator = _rows(problem), problem.shape[1], torch.ops.train_ticket
     like = dict(dtype=problem.dtype, device=problem.device)
-    x = torch.ones(min(problem.batch, INPUTS), fan_in, **like)
-    if how == 'dense':
-        weight = torch.ones(rows, fan_in, **like)
-        return lambda: F.linear(x, weight)
+    x, weight = (torch.ones(n, fan_in, **like) for n in (min(problem.batch, INPUTS), rows))
+    if how == 'dense': return lambda: F.linear(x, weight)
     if how == 'sparse':
         operands = _sparse_operands(rows, fan_in, problem.density, like)
         return lambda: operator.sparse_linear(x, *operands)
     bits = torch.full((rows, kernels.mask_stride(fan_in)), 90, dtype=torch.uint8, device=problem.device)
     one = partial(operator.masked_linear, x, bits, 1, 0, 1., problem.distribution, 'auto')
-    if how == 'packed': one = partial(operator.packed_linear, x, bits, bits, 1.)
+    if how == 'packed':
+        one = partial(operator.packed_linear, x, bits, bits, 1.)
     return lambda: reduce(torch.add, [one() for _ in range(problem.parts)])
 
 # %% ../nbs/15_infer.ipynb #645096fb

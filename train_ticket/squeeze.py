@@ -83,6 +83,8 @@ DIGITS = tuple('0123456789')
 
 def _check_squeezable(ticket: Ticket):
     "A `TicketError` unless a ticket is pure and all of it follows from its architecture and masks."
+    if ticket.firsts != ticket.layers:
+        raise TicketError('a ticket of several candidates per weight has no compact form')
     if ticket.arch == 'custom' or not ticket.pure or ticket.measured:
         raise TicketError('only pure tickets of the registry\'s networks have a compact form')
     held = [(layer.index, layer.name, layer.shape) for layer in ticket.layers]

@@ -136,8 +136,8 @@ def from_model(
     origins = {(mask.seed, mask.distribution) for mask in masks.values()} or {(0, 'signed')}
     if len(origins) > 1: raise TicketError(f'a ticket has one seed and distribution, not {sorted(origins)}')
     layers = {}
-    for name, mask in masks.items():
-        layers |= _layers_of(model, name, mask)
+    for each in masks.items():
+        layers |= _layers_of(model, *each)
     bits = {layer.name: kept for layer, kept in layers.items()}
     values = _copied(model, stock.trained), _copied(model, stock.measured | stock.fixed)
     return Ticket(*origins.pop(), arch, arch_args or {}, list(layers), bits, *values, **about)
