@@ -236,7 +236,7 @@ def unsqueeze(
 ENDINGS = dict(squeeze='.tt', expand='.ticket.safetensors')
 
 def default_output(path: Path, command: str) -> Path: # beside the ticket
-    "`best.ticket.safetensors` is squeezed into `best.tt`, and back; a `UserError` where that would replace it."
+    "`best.ticket.safetensors` is squeezed into `best.tt`, and back; `UserError` where that would replace it."
     name = path.name.removesuffix(ENDINGS['expand']).removesuffix('.tt')
     found = path.with_name(name + ENDINGS[command])
     if command == 'expand' and found.exists(): raise UserError(f'{found} exists: name another file by -o')
