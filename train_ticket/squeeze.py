@@ -239,7 +239,7 @@ def default_output(path: Path, command: str) -> Path: # beside the ticket
     "`best.ticket.safetensors` is squeezed into `best.tt`, and back; `UserError` where that would replace it."
     name = path.name.removesuffix(ENDINGS['expand']).removesuffix('.tt')
     found = path.with_name(name + ENDINGS[command])
-    if command == 'expand' and found.exists(): raise UserError(f'{found} exists: name another file by -o')
+    if command == 'expand' and found.exists(): raise UserError(f'{found.name} exists: name another file by -o')
     return found
 
 # %% ../nbs/06_ticket_squeeze.ipynb #d701e649
