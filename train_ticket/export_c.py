@@ -226,7 +226,7 @@ def _pooling(stage: Stage) -> tuple: # (size, stride); without a pooling (1, 1)
     return (1, 1) if stage.pool is None else (stage.pool.kernel_size, stage.pool.stride)
 
 # %% ../nbs/15_c.ipynb #41cbd961
-def _lines(side: int, stage: Stage) -> int: # positions of a kernel behind so many rows or columns of the output
+def _lines(side: int, stage: Stage) -> int: # positions of a kernel behind so many rows of the output
     size, step = _pooling(stage)
     return (side - 1)*step + size
 
@@ -236,6 +236,11 @@ def _span(stage: Stage) -> int: # rows of the input that one row of the output n
     return min(height, (_lines(1, stage) - 1)*_pair('stride', m.stride) + m.kernel_size[0])
 
 # %% ../nbs/15_c.ipynb #83878655
+def _map_sizes(stages: list, rows: list, value: int) -> list: # value: bytes of a number
+    "Bytes of each feature map, of which so many rows exist; 0 for the scores, which belong to the caller."
+    maps = [stage.in_shape for stage in stages]
+    return [_up(value*c*some*w) for (c, _, w), some in zip(maps, rows)] + [0]
+
 def _scratch(stage: Stage, adaptive: bool, by_rows: bool) -> tuple: # bytes: terms, sums
     "What a stage needs beside its input and output."
     terms, (_, height, width) = 4*stage.mask.shape[1] if adaptive else 0, out_shape(stage)
@@ -244,7 +249,7 @@ def _scratch(stage: Stage, adaptive: bool, by_rows: bool) -> tuple: # bytes: ter
 
 # %% ../nbs/15_c.ipynb #f01ecc48
 def _group_places(sizes: list, scratch: int, total: int, flipped: bool) -> list: # of maps, then of the scratch
-    "The places of the maps that live at the same time: the first at one end of the arena, the last at the other."
+    "The places of maps that live at the same time: the first at one end of the arena, the last at the other."
     first, *inner, last = sizes
     low, high = (last, total - first) if flipped else (first, total - last)
     starts = [low + sum(inner[:i]) for i in range(len(inner) + 1)]
@@ -263,9 +268,7 @@ class Arena:
         self.rows = [*spans, *(stage.in_shape[1] for stage in self.stages[self.by_rows:]), 1]   # of each map
         each = enumerate(zip(self.stages, self.adaptive))
         self.scratch = [_scratch(stage, coded, i < self.by_rows) for i, (stage, coded) in each]
-        maps = [stage.in_shape for stage in self.stages] + [out_shape(self.stages[-1])]
-        self.maps = [_up((4 if self.floats else 1)*c*rows*w) for (c, _, w), rows in zip(maps, self.rows)]
-        self.maps[-1] = 0   # the scores belong to the caller
+        self.maps = _map_sizes(self.stages, self.rows, 4 if self.floats else 1)
         self.size = max(sum(self.maps[i:j + 1]) + self._most(i, j) for i, j in self.groups())
     def _most(self, i, j): return max(map(sum, self.scratch[i:j]))
 

@@ -546,7 +546,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument('ticket', type=Path, help='the ticket file, *.ticket.safetensors')
         command.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
         if name in ('squeeze', 'expand'):
-            command.add_argument('-o', '--output', type=Path, required=True, help='the file to write')
+            command.add_argument('-o', '--output', type=Path, help='default: beside the ticket')
     return parser
 
 # %% ../nbs/06_ticket.ipynb #983a6f12
@@ -557,8 +557,8 @@ def main(argv=None) -> int:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None
         if args.command == 'verify' and model is not None: to_model(ticket, model)
         if args.command in ('squeeze', 'expand'):
-            from train_ticket.squeeze import convert
-            return convert(ticket, args.output, args.command)
+            from train_ticket.squeeze import convert, default_output
+            return convert(ticket, args.output or default_output(args.ticket, args.command), args.command)
     except (UserError, OSError) as error:
         return one_line_error(error)
     found = audit(ticket, model) if args.command == 'audit' else None
