@@ -111,6 +111,25 @@ def text(selector: str) -> str: # in JavaScript
     return f'document.querySelector("{selector}").textContent'
 
 
+READ = ['index.ipynb', *(path.name for path in sorted((top/'nbs').glob('0*.ipynb'))),
+        *(path.name for path in sorted((top/'nbs').glob('1[0-3]*.ipynb'))),
+        *(f'tutorials/{path.name}' for path in sorted((top/'nbs/tutorials').glob('*.ipynb')))]
+WIDE = '''[...document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor .cm-scroller")]
+    .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.textContent.slice(0, 200))'''
+SHOWN = 'document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor .cm-scroller").length'
+
+
+@pytest.mark.parametrize('path', READ)
+def test_no_code_cell_scrolls_sideways(lab, reader, path):
+    "In a JupyterLab window of 1440 pixels, with its file browser open."
+    reader.size(1440, 1000)
+    reader.go(lab(f'nbs/{path}'))
+    cells = len([cell for cell in json.loads((top/'nbs'/path).read_text())['cells']
+                 if cell['cell_type'] == 'code'])
+    reader.wait(f'{SHOWN} >= {cells}', 60, f'all cells of {path}')
+    assert reader.evaluate(WIDE) == []
+
+
 def test_first_ticket(lab, tmp_path, mnist):
     with Browser(tmp_path/'profile') as browser:
         run_all(browser, lab('nbs/tutorials/first_ticket.ipynb'), 400)
