@@ -29,9 +29,12 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.tags.append(tag)
-        self.ids += [given['id']]*('id' in given)
-        self.pictures += [given.get('alt')]*(tag == 'img')
-        self.cells += ['']*(tag in ('td', 'th'))
+        if 'id' in given:
+            self.ids.append(given['id'])
+        if tag == 'img':
+            self.pictures.append(given.get('alt'))
+        if tag in ('td', 'th'):
+            self.cells.append('')
         self.links += [given[key] for key in ('href', 'src') if given.get(key)]
         self.code += tag in CODE
 
