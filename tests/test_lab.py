@@ -141,7 +141,7 @@ def test_no_code_cell_scrolls_sideways(lab, tmp_path):
     with Browser(tmp_path/'profile') as browser:
         browser.size(1440, 1000)
         browser.go(lab('nbs/index.ipynb'))
-        browser.wait('document.querySelector(".jp-CodeCell .cm-line")', 120, 'a code cell')
+        browser.wait('!!document.querySelector(".jp-CodeCell .cm-line")', 120, 'a code cell')
         shot(browser, 'index')
         assert browser.evaluate(SIDEWAYS) == []
         columns = browser.evaluate(COLUMNS)
