@@ -4,7 +4,7 @@ nbdev's processors make pages of the notebooks (in _proc). Quarto renders them w
 Elsewhere, or with --plain, nbconvert does, into the same folder: the same pages, sidebar and links, a
 search over headings, no theme. What such a page looks like is in scripts/site/.
 """
-import argparse, html, json, os, re, shutil, subprocess
+import argparse, html, itertools, json, os, re, shutil, subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from execnb.nbio import read_nb, write_nb
@@ -71,7 +71,7 @@ def without_quarto(text) -> str: # of Markdown
 
 
 def clean_code(cell):
-    "Apply a cell's directives: echo, output, include."
+    "Apply a cell's directives: echo, output, include, fig-alt."
     directives = dict(re.findall(r'^#\|\s*([\w-]+):?\s*(.*?)\s*$', cell.source, flags=re.M))
     hidden = directives.get('echo') == 'false'
     cell.source = '' if hidden else re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip()
@@ -79,6 +79,9 @@ def clean_code(cell):
         cell.outputs = []
     if not cell.source:
         cell.metadata = dict(tags=['bare'])
+    if 'fig-alt' in directives:
+        for output in cell.outputs:
+            output['metadata'] = {'image/png': dict(alt=json.loads(directives['fig-alt']))}
 
 
 def clean_outputs(cell):
@@ -136,6 +139,21 @@ def lower_anchors(body: str) -> str:
     return re.sub(r'(<h\d id=|href=)"([^":]*#)?([^"]*)"', lowered, body)
 
 
+def unique_ids(body: str) -> str:
+    "Ids of headings, each given once: the entry of the reference keeps it, else the first heading that has it."
+    found = list(re.finditer(r'<h\d id="([^"]*)"', body))
+    entries = {m.start(): 'class="source"' in body[:m.start()].rpartition('<h')[2] for m in found}
+    owners, taken = {}, set()
+    for m in sorted(found, key=lambda m: (not entries[m.start()], m.start())):
+        owners.setdefault(m[1], m.start())
+    def numbered(m):
+        names = (f'{m[2]}-{i}' for i in itertools.count(1))
+        name = m[2] if owners[m[2]] == m.start() else next(n for n in names if n not in owners.keys() | taken)
+        taken.add(name)
+        return f'{m[1]}"{name}"'
+    return re.sub(r'(<h\d id=)"([^"]*)"', numbered, body)
+
+
 def exporter() -> HTMLExporter:
     "From notebooks to HTML: without prompts, and without the code of cells that are tagged bare."
     bare = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags=['bare']))
@@ -154,7 +172,7 @@ def make_page(path: str, proc: Path) -> Page:
     notebook.metadata.language_info = dict(name='python')
     body, _ = exporter().from_notebook_node(notebook)
     address = Path(path).with_name(about['address'] or Path(path).stem + '.html').as_posix()
-    return Page(path, about['title'], about['description'], address, math(lower_anchors(body)))
+    return Page(path, about['title'], about['description'], address, math(unique_ids(lower_anchors(body))))
 
 
 def config_value(key: str) -> str: return get_config().get(key)

@@ -111,6 +111,43 @@ def text(selector: str) -> str: # in JavaScript
     return f'document.querySelector("{selector}").textContent'
 
 
+# in JavaScript: how many characters of code are visible in a line, and the cells that scroll sideways
+COLUMNS = '''(scroller => {
+    const content = scroller.querySelector(".cm-content"), line = scroller.querySelector(".cm-line");
+    const around = [content, line].map(part => getComputedStyle(part))
+        .reduce((sum, style) => sum + parseFloat(style.paddingLeft) + parseFloat(style.paddingRight), 0);
+    const pen = document.createElement("canvas").getContext("2d");
+    const style = getComputedStyle(content);
+    pen.font = `${style.fontSize} ${style.fontFamily}`;
+    return Math.floor((scroller.clientWidth - around)/(pen.measureText("m".repeat(100)).width/100));
+})(document.querySelector(".jp-CodeCell .jp-InputArea-editor .cm-scroller"))'''
+SIDEWAYS = '''[...document.querySelectorAll(".jp-CodeCell .jp-InputArea-editor .cm-scroller")]
+    .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.textContent.slice(0, 200))'''
+
+
+def to_be_read() -> list: # of paths: index, the spine, the tutorials
+    patterns = 'index.ipynb', '0*.ipynb', '1[0-3]*.ipynb', 'tutorials/*.ipynb'
+    return [path for pattern in patterns for path in sorted((top/'nbs').glob(pattern))]
+
+
+def wider_than(columns: int) -> list: # of (name, line)
+    sources = [(path.name, ''.join(cell['source'])) for path in to_be_read()
+               for cell in json.loads(path.read_text())['cells'] if cell['cell_type'] == 'code']
+    return [(name, line) for name, source in sources for line in source.splitlines() if len(line) > columns]
+
+
+def test_no_code_cell_scrolls_sideways(lab, tmp_path):
+    "In a window of 1440 pixels, with the file browser open."
+    with Browser(tmp_path/'profile') as browser:
+        browser.size(1440, 1000)
+        browser.go(lab('nbs/index.ipynb'))
+        browser.wait('!!document.querySelector(".jp-CodeCell .cm-line")', 120, 'a code cell')
+        shot(browser, 'index')
+        assert browser.evaluate(SIDEWAYS) == []
+        columns = browser.evaluate(COLUMNS)
+        assert 60 < columns < 300 and wider_than(columns) == [], f'{columns} characters are visible'
+
+
 def test_first_ticket(lab, tmp_path, mnist):
     with Browser(tmp_path/'profile') as browser:
         run_all(browser, lab('nbs/tutorials/first_ticket.ipynb'), 400)

@@ -1,5 +1,6 @@
 "The rendered site, as `make docs` builds it without Quarto: its sidebar, its links, its looks in a browser."
-import re, subprocess, sys, threading
+import os, re, subprocess, sys, threading
+from collections import Counter
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,22 +19,32 @@ CODE = 'pre', 'code', 'script', 'style'
 
 
 class Page(HTMLParser):
-    "A page's links, pictures, anchors, and its text outside code."
+    "A page's links, pictures, anchors, cells of tables, and its text outside code."
     def __init__(self, text):
         super().__init__()
-        self.links, self.ids, self.text, self.code = [], set(), [], 0
+        self.links, self.ids, self.text, self.code = [], [], [], 0
+        self.pictures, self.cells, self.tags = [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
-        self.ids.add(given.get('id'))
+        self.tags.append(tag)
+        if 'id' in given:
+            self.ids.append(given['id'])
+        if tag == 'img':
+            self.pictures.append(given.get('alt'))
+        if tag in ('td', 'th'):
+            self.cells.append('')
         self.links += [given[key] for key in ('href', 'src') if given.get(key)]
         self.code += tag in CODE
 
     def handle_endtag(self, tag):
+        self.tags.append(f'/{tag}')
         self.code -= tag in CODE
 
     def handle_data(self, data):
+        if self.tags and self.tags[-1] in ('td', 'th'):
+            self.cells[-1] += data
         if not self.code:
             self.text.append(data)
 
@@ -83,6 +94,35 @@ def test_nothing_raw_is_shown(site, pages):
         assert not re.search(r'/(?:work|root|home|Users)/|/tmp/(?!tmp)', text), name   # a path of one machine
 
 
+def test_every_id_is_given_once(pages):
+    twice = {name: [i for i, count in Counter(page.ids).items() if count > 1] for name, page in pages.items()}
+    assert {name: ids for name, ids in twice.items() if ids} == {}
+
+
+def test_a_heading_named_like_an_entry_leaves_it_its_anchor(site):
+    text = (site/'masks.html').read_text()   # it has a section and a class of this name
+    before = text[:re.search('<h3 id="inventory"', text).start()]
+    assert 'class="source"' in before[before.rindex('<h'):]
+
+
+def test_every_picture_has_words_in_its_place(pages):
+    default = None, '', 'No description has been provided for this image'
+    assert [name for name, page in pages.items() if set(default) & set(page.pictures)] == []
+    assert sum(len(page.pictures) for page in pages.values()) > 50
+
+
+def test_tables_have_no_nan(pages):
+    wrong = {'nan', '<na>', 'nat'}
+    assert [name for name, page in pages.items() if wrong & {cell.strip().lower() for cell in page.cells}] == []
+    assert any('–' in page.cells for page in pages.values())
+
+
+def test_no_line_breaks_beside_plus_minus(pages):
+    texts = {name: ''.join(page.text) for name, page in pages.items()}
+    assert [name for name, text in texts.items() if re.search(r'[ \n]±[ \n]', text)] == []
+    assert '\u00a0±\u00a0' in texts['index.html']
+
+
 def test_links_to_source(pages):
     source = re.compile(r'/blob/main/train_ticket/ticket\.py#L\d+$')
     assert any(source.search(link) for link in pages['ticket.html'].links)
@@ -102,10 +142,29 @@ def address(site):
 
 
 SEARCH = '''(() => {
-    const box = document.querySelector("#search");
+    const box = document.querySelector("#tt-search");
     box.value = "unpack";
     box.dispatchEvent(new Event("input"));
 })()'''
+
+
+# in JavaScript: what sticks out of the screen and can't be scrolled to
+CUT = '''[...document.querySelectorAll("main *")].filter(part => {
+    const box = part.getBoundingClientRect();
+    let around = part;
+    while (around && getComputedStyle(around).overflowX == "visible") around = around.parentElement;
+    return !around && box.width && box.right > innerWidth + 1;
+}).map(part => part.outerHTML.slice(0, 80))'''
+
+
+SHOTS = os.environ.get('SCREENSHOTS')   # a folder, to look at what the test saw
+SHOWN = 'index.html', 'experiments/which_gate.html', 'ticket.html', 'theory.html'
+
+
+def shoot(browser, name):
+    for width in 390, 1440:
+        browser.size(width, 900)
+        browser.screenshot(f'{SHOTS}/{name.replace("/", "-")}-{width}.png')
 
 
 @pytest.mark.skipif(not chromium, reason='Chromium is not installed (Debian: apt-get install chromium)')
@@ -113,10 +172,15 @@ def test_in_a_browser(address, pages, tmp_path):
     with Browser(tmp_path/'profile') as browser:
         for name in pages:
             browser.go(f'{address}/{name}')
-            for width in 400, 1400:
+            for width in 390, 1440:
                 browser.size(width, 900)
                 assert browser.evaluate('document.documentElement.scrollWidth') <= width, (name, width)
+                assert browser.evaluate(CUT) == [], (name, width)
+                folded = f'document.querySelector("nav details").open == {str(width > 760).lower()}'
+                browser.wait(folded, 10, f'the list of pages on {name} at {width}')
+            if SHOTS and name in SHOWN:
+                shoot(browser, name)
             assert not browser.errors(), name
             assert browser.evaluate('[...document.images].every(image => image.naturalWidth > 0)'), name
         browser.evaluate(SEARCH)
-        assert 'coding.html#unpack' in browser.evaluate('document.querySelector("#found a").href')
+        assert 'coding.html#unpack' in browser.evaluate('document.querySelector("#tt-found a").href')
