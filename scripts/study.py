@@ -3,6 +3,7 @@
     python scripts/study.py NAME…   # trains what results/NAME.jsonl doesn't have yet, and adds it there
 """
 import argparse
+import math
 import os
 import shutil
 from itertools import product
@@ -10,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
 from train_ticket.config import configure
-from train_ticket.core import run_missing
+from train_ticket.core import read_records, run_missing
 from train_ticket.models import build
 from train_ticket.train import fit
 
@@ -18,8 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MNIST = dict(dataset='mnist', loader='resident', device='cpu')
 TICKET = {}     # the defaults are the recipe
 QUARTER = dict(keep=.25, lr=.1)   # of the weights, ranked over the whole network
-SOFT = dict(straight=float('inf'), weight_decay=0.)
+SOFT = dict(straight=math.inf, weight_decay=0.)
 TWIN = dict(gate='none')
+RECIPES = {'any': dict(keep=None, lr=.05), 'quarter-lr0.05': dict(keep=.25, lr=.05),
+           'quarter-lr0.1': QUARTER, 'soft': dict(keep=None, lr=.05) | SOFT}
 MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True),
          'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
 OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.1), 'mirror': dict(optimizer='mirror', lr=.1),
@@ -97,8 +100,17 @@ def diagonals(): # what does the double diagonal buy? against other small things
         yield f'{name}-{seed}', dict(epochs=5, seed=seed) | TICKET | options
 
 
+def default_recipe(): # which recipe is the default? seeds 1 to 3 of some are in results/pruning and recipes
+    elsewhere = {('lenet300', kind) for kind in RECIPES}
+    elsewhere |= {(arch, kind) for arch in ('mlp', 'lenet5') for kind in ('any', 'quarter-lr0.1')}
+    for epochs, arch, seed, kind in product((10, 20), ('lenet300', 'mlp', 'lenet5'), range(1, 6), RECIPES):
+        if epochs == 10 or seed > 3 or (arch, kind) not in elsewhere:
+            options = dict(arch=arch, epochs=epochs, seed=seed) | RECIPES[kind]
+            yield f'{arch}-e{epochs}-{kind}-{seed}', options
+
+
 STUDIES = {study.__name__: study for study in (pruning, vit, sparse, recipes, gate_rates, gates, diagonals,
-                                               distributions, optimizer_rates, optimizers)}
+                                               distributions, optimizer_rates, optimizers, default_recipe)}
 
 
 def run(study: str, name: str, runs: Path, **options):
