@@ -33,6 +33,9 @@ FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'),
 RATES = dict(sigmoid=.1, ste=.003, popup=.003, popup_global=.003, bernoulli=1., hard_concrete=.3, gem=.1)
 
 
+def records_of(study): return read_records(ROOT/f'results/{study}.jsonl')
+
+
 # A study yields (name, options) of its runs.
 
 def pruning(): # is pruning enough? every network, ticket and twin, three seeds; cheapest first
@@ -109,20 +112,78 @@ def default_recipe(): # which recipe is the default? seeds 1 to 3 of some are in
             yield f'{arch}-e{epochs}-{kind}-{seed}', options
 
 
-STUDIES = {study.__name__: study for study in (pruning, vit, sparse, recipes, gate_rates, gates, diagonals,
-                                               distributions, optimizer_rates, optimizers, default_recipe)}
+FASHION = dict(dataset='fashion')
+SEARCHED = dict(
+    lenet300=dict(epochs=8, ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1))),
+    lenet5=dict(epochs=6, ticket=((.05, .1), (.25, .5)), twin=((.002, .004), (0., .1))))
+
+def beyond_search(): # Fashion-MNIST: as many trials for tickets as for twins; validated, not tested
+    for (arch, space), kind in product(SEARCHED.items(), ('ticket', 'twin')):
+        start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
+        for lr, value in product(*space[kind]):
+            options = start | FASHION | dict(arch=arch, epochs=space['epochs'], seed=1, lr=lr)
+            yield f'{arch}-{kind}-lr{lr}-{second}{value}', options | {second: value}
+
+
+def best_trial(arch, kind): # its options; None while trials are missing
+    trials = {name: options for name, options in beyond_search() if name.startswith(f'{arch}-{kind}-')}
+    found = {record['name']: record['validation_accuracy'] for record in records_of('beyond_search')}
+    return trials[max(trials, key=found.get)] if trials.keys() <= found.keys() else None
+
+
+def beyond(): # Fashion-MNIST with what the search found; mlp takes what it found for lenet300
+    networks = [('lenet300', 1), ('lenet300', 2), ('lenet5', 1), ('mlp', 1), ('lenet5', 2)]
+    for (arch, width), seed, kind in product(networks, (1, 2, 3), ('ticket', 'twin')):
+        best = best_trial('lenet5' if arch == 'lenet5' else 'lenet300', kind)
+        if best:
+            yield f'{arch}-w{width}-{kind}-{seed}', best | dict(arch=arch, width=width, epochs=20, seed=seed)
+
+
+PROBES = {'as-it-is': {}, '40-epochs': dict(epochs=40), 'no-shift': dict(shift=0), 'shift-2': dict(shift=2),
+          'no-smoothing': dict(label_smoothing=0.), 'smoothing-0.1': dict(label_smoothing=.1),
+          'decay-0.05': dict(weight_decay=.05), 'layer-norm': dict(norm='layer'), 'soft-to-the-end': SOFT,
+          'two-candidates': dict(candidates=2)}
+
+def probes_search(): # what might close the gap on Fashion-MNIST? one seed each, validated, not tested
+    best = best_trial('lenet300', 'ticket')
+    for name, options in PROBES.items() if best else ():
+        yield name, best | dict(epochs=20, seed=1) | options
+
+
+CANDIDATES = {'K2': dict(candidates=2), 'width1.83': dict(width=1.83), 'K3': dict(candidates=3),
+              'width2.55': dict(width=2.55), 'diagonals': dict(double_diagonal=True),
+              'K2-diagonals': dict(candidates=2, double_diagonal=True)}
+
+def candidates(): # a second candidate against width at as many random weights; K = 1 is in results/pruning
+    for seed, (name, options) in product((1, 2, 3), CANDIDATES.items()):
+        yield f'{name}-{seed}', QUARTER | dict(epochs=20, seed=seed) | options
+
+
+def cifar(): # CIFAR-10 as JPEG files
+    data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', width=2, epochs=10, shift=2)
+    for seed, (kind, recipe) in product((1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
+        yield f'lenet5-w2-e10-{kind}-{seed}', data | dict(seed=seed) | recipe
+
+
+STUDIES = {study.__name__: study for study in (
+    pruning, vit, sparse, recipes, default_recipe, gate_rates, gates, diagonals, distributions,
+    optimizer_rates, optimizers, beyond_search, beyond, probes_search, candidates, cifar)}
+VALIDATED = ('name', 'dataset', 'arch', 'width', 'seed', 'epochs', 'validation_accuracy', 'best_epoch',
+             'density', 'seconds', 'hardware', 'command', 'versions')   # what a search records
 
 
 def run(study: str, name: str, runs: Path, **options):
     "One run, from where it was left; its folder goes when its record is written."
     options = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | options
-    config = configure(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl'), **options)
-    if fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None).get('interrupted'):
-        raise KeyboardInterrupt
+    search, record = study.endswith('search'), str(ROOT/f'results/{study}.jsonl')
+    config = configure(name=name, runs=str(runs), record=None if search else record, **options)
+    summary = fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None)
+    if summary.get('interrupted'): raise KeyboardInterrupt
     if study == 'vit':
         (ROOT/'results/vit').mkdir(exist_ok=True)
         shutil.copy(runs/name/'metrics.jsonl', ROOT/f'results/vit/{name}.jsonl')
     shutil.rmtree(runs/name)
+    return {key: summary[key] for key in VALIDATED} if search else None
 
 
 def main():
