@@ -10,6 +10,7 @@ __all__ = ['HARM', 'FRACTIONS', 'spread', 'seconds_per_image', 'probabilities', 
 # %% ../nbs/16_behaviour.ipynb #23f2128d
 from dataclasses import dataclass, replace
 from time import perf_counter
+from functools import reduce
 import itertools, math
 import matplotlib.pyplot as plt
 import numpy as np
@@ -145,7 +146,7 @@ def plot_mistakes(data: Dataset, answers: dict): # name → probabilities
 def effects(ticket: Ticket, images: Tensor, model: nn.Module = None) -> pd.DataFrame: # one row per layer
     "Kept weights, those with an effect on some image, and units of which no weight has one."
     network, rows = to_model(ticket, model).requires_grad_(True), []
-    weights = [getattr(*tensor_place(network, layer.name)) for layer in ticket.layers]
+    weights = [getattr(*tensor_place(network, layer.place)) for layer in ticket.layers]
     outputs = logits_of(network(images))
     factors = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0))
     for layer, gradient in zip(ticket.layers, torch.autograd.grad((outputs*factors).sum(), weights)):
@@ -191,14 +192,20 @@ def _mask_name(stored: str) -> str: # 'a.parametrizations.weight.0.scores' → '
     return (path if tensor == 'weight' else path + tensor).strip('.') or 'root'
 
 # %% ../nbs/16_behaviour.ipynb #0033a94f
+def _apart(ticket: Ticket, found: dict) -> dict: # found: as stored, all candidates of a weight together
+    several = [ticket.candidates(layer) for layer in ticket.firsts if layer.name in found]
+    return {each.name: scores for layers in several if len(layers) > 1
+            for each, scores in zip(layers, found[layers[0].name])}
+
+# %% ../nbs/16_behaviour.ipynb #ec95ffeb
 def load_scores(run: RunFolder) -> dict: # name → float32 tensor; the higher, the rather kept
     "The scores that a run's best mask was made from; a `TicketError` where its folder doesn't have them."
-    path = run.path/'best.scores.safetensors'
+    path, by_size = run.path/'best.scores.safetensors', run.ticket.training.get('gate') == 'popup'
     if not path.exists(): raise TicketError(f'{path}: this folder has no scores')
     try: stored = load_file(path)
     except Exception as error: raise TicketError(f'{path}: its scores cannot be read: {error}') from error
-    by_size = run.ticket.training.get('gate') == 'popup'
     found = {_mask_name(name): s.abs() if by_size else s for name, s in stored.items() if 'scores' in name}
+    found |= _apart(run.ticket, found)
     for layer in run.ticket.layers:
         if layer.name not in found or found[layer.name].shape != layer.shape:
             raise TicketError(f'{path}: the scores of {layer.name!r} are not those of the ticket')
@@ -214,6 +221,7 @@ class OpenNetwork:
         self.ticket, self.network = ticket, to_model(ticket, model)
         self.layers = {layer.name: layer for layer in ticket.layers}
         self.masks = {name: torch.from_numpy(mask) for name, mask in ticket.masks.items()}
+        self.used = dict(self.masks)
         self.frozen = {layer.name: torch.from_numpy(frozen_weights(ticket, layer)) for layer in ticket.layers}
         self.diagonals = {layer.name: diagonal_of(ticket, layer) for layer in ticket.layers}
         row = type(self.network) is nn.Sequential
@@ -224,8 +232,10 @@ class OpenNetwork:
 @torch.no_grad()
 def use(self: OpenNetwork, name: str, mask: Tensor): # name: of a layer; mask: bool or float
     "Let a layer compute with this mask."
-    weight, diagonal = self.frozen[name]*mask, self.diagonals[name]
-    getattr(*tensor_place(self.network, name)).copy_(weight if diagonal is None else diagonal(weight))
+    self.used[name], diagonal = mask, self.diagonals[name]
+    several = [each.name for each in self.ticket.candidates(self.layers[name])]
+    weight = reduce(torch.add, [self.frozen[each]*self.used[each] for each in several])
+    getattr(*tensor_place(self.network, several[0])).copy_(weight if diagonal is None else diagonal(weight))
 
 @patch
 def restore(self: OpenNetwork, names):
@@ -238,7 +248,7 @@ def restore(self: OpenNetwork, names):
 def split(self: OpenNetwork, name: str) -> tuple: # of two `nn.Sequential`
     "The network as what comes before the part that holds a layer, and the rest."
     names, parts = list(self.parts), list(self.parts.values())
-    at = names.index(name.split('.')[0]) if '' not in names else 0
+    at = names.index(self.layers[name].place.split('.')[0]) if '' not in names else 0
     return nn.Sequential(*parts[:at]), nn.Sequential(*parts[at:])
 
 # %% ../nbs/16_behaviour.ipynb #b898cf2b

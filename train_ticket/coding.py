@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['WEIGHTS_PER_BYTE', 'ADAPTIVE_WEIGHTS', 'MAGIC', 'HEADER_WORDS', 'pack', 'unpack', 'entropy', 'image_width', 'encode',
            'decode', 'json_text', 'parse_json', 'is_a', 'typed', 'version_of', 'check_images', 'is_compact',
-           'sorted_header', 'read_header', 'expand']
+           'sorted_header', 'read_header', 'Layer', 'stated_layers', 'expand']
 
 # %% ../nbs/05_coding.ipynb #d88181a7
+from dataclasses import dataclass, replace
 import json, math, zlib
 import constriction
 import numpy as np
@@ -265,6 +266,65 @@ def read_header(path) -> tuple: # (tensors: name → dtype, shape and offsets; m
     if not isinstance(metadata, dict) or 'format_version' not in metadata:
         raise ValueError('it is a safetensors file, but no ticket')
     return tensors, {key: parse_json(value) for key, value in metadata.items()}
+
+# %% ../nbs/05_coding.ipynb #ba5a1da7
+@dataclass(frozen=True)
+class Layer:
+    "What the file states about one gated weight."
+    name: str        # Its name in the network, as in `masks_of`: 'features.0'
+    index: int       # The layer's number for the generator
+    shape: tuple     # Of the weight, (out, …)
+    scale: float     # Standard deviation of the frozen weights, a float32
+    density: float   # Fraction kept
+    sha256: str      # Of the masked weights: float32, little-endian, those not kept are +0
+    candidate: int = 0   # Its number among the random weights that add up to one
+
+    @property
+    def place(self) -> str: # 'fc' of layers 'fc', 'fc+1', …
+        "The name of the weight that it is a candidate for."
+        return self.name.removesuffix(f'+{self.candidate}') if self.candidate else self.name
+
+# %% ../nbs/05_coding.ipynb #eac26ffa
+_LAYER = dict(name=str, index=int, shape=[int], scale=float, sha256=str)
+_LIMITS = dict(shape=lambda shape: 2 <= len(shape) <= 32 and all(0 < n < 2**31 for n in shape),
+               index=lambda index: 0 <= index < 2**31, density=lambda density: 0 <= density <= 1,
+               scale=lambda scale: 2**-126 <= scale < 2.**120)
+
+def _check_facts(layer: str, facts: dict): # facts: with the keys of _LIMITS
+    for what, good in _LIMITS.items():
+        if not good(facts[what]): raise ValueError(f'layer {layer!r} has {what} {facts[what]!r}')
+
+# %% ../nbs/05_coding.ipynb #1ff69635
+def _layer(stated: dict, version: int) -> tuple:
+    "(Layer, kept, coding) from the header, checked."
+    more = dict(density=float) if version == 1 else dict(kept=int, coding=str)
+    typed(stated, _LAYER | more | (dict(candidate=int) if version > 4 else {}))
+    name, index, shape, scale, sha256 = (stated[what] for what in _LAYER)
+    density = stated['density'] if version == 1 else stated['kept']/max(math.prod(shape), 1)
+    _check_facts(name, dict(shape=shape, index=index, density=density, scale=scale))
+    found = name, index, tuple(shape), float(np.float32(scale)), density, sha256
+    return Layer(*found, stated.get('candidate', 0)), stated.get('kept'), stated.get('coding')
+
+# %% ../nbs/05_coding.ipynb #bd98cd9f
+def _check_candidates(layers: list):
+    for before, layer in zip([None, *layers], layers):
+        if not layer.candidate: continue
+        if before and layer == replace(layer, name=f'{before.place}+{before.candidate + 1}',
+                                       shape=before.shape, candidate=before.candidate + 1): continue
+        raise ValueError(f'layer {layer.name!r} is no candidate after the one before it')
+
+# %% ../nbs/05_coding.ipynb #29a0ff89
+def stated_layers(
+    claims: list, # Of dicts, from a header
+    version: int, # Of the file's format
+) -> list: # of (Layer, kept, coding)
+    "What the header states about all layers; a `ValueError` where that is impossible."
+    found = [_layer(claim, version) for claim in claims]
+    for what in 'name', 'index':
+        distinct = {getattr(layer, what) for layer, *_ in found}
+        if len(distinct) < len(found): raise ValueError(f'two layers have one {what}')
+    _check_candidates([layer for layer, *_ in found])
+    return found
 
 # %% ../nbs/05_coding.ipynb #29db1cfd
 _NAMES = (

@@ -136,6 +136,7 @@ def _extended(stage: Stage, name: str, module: nn.Module) -> Stage: # with the m
 def _check_pure(ticket: Ticket):
     for name in [*ticket.trained, *ticket.measured]:
         raise Unsupported(f'{name} is not a mask: only pure tickets without measured values')
+    if ticket.firsts != ticket.layers: raise Unsupported('C adds no candidates up: take --candidates 1')
 
 # %% ../nbs/15_c.ipynb #72609d8d
 def stages_of(

@@ -10,7 +10,7 @@ __all__ = ['WEIGHTS', 'WORK', 'INPUTS', 'TURNS', 'BUDGET', 'MODES', 'SMALL', 'Pr
 # %% ../nbs/15_infer.ipynb #3077e82b
 import argparse, hashlib, json, math
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -40,9 +40,11 @@ class Problem:
     batch: int = 1 # Examples at a time
     dtype: torch.dtype = torch.float32 # Of the examples
     device: str = 'cpu'
+    parts: int = 1 # Candidates whose products are added; density is that of their sum
 
     def __str__(self):
         about = f'{self.density:.0%} kept, {self.distribution}, batch {self.batch}, {str(self.dtype)[6:]}'
+        about += f', {self.parts} candidates'*(self.parts > 1)
         return f'{"×".join(map(str, self.shape))}, {about}'
 
 # %% ../nbs/15_infer.ipynb #337a3540
@@ -83,8 +85,9 @@ def _trial(problem: Problem, how: str): # A function of no arguments: one produc
         operands = _sparse_operands(rows, fan_in, problem.density, like)
         return lambda: operator.sparse_linear(x, *operands)
     bits = torch.full((rows, kernels.mask_stride(fan_in)), 90, dtype=torch.uint8, device=problem.device)
-    if how == 'packed': return lambda: operator.packed_linear(x, bits, bits, 1.)
-    return lambda: operator.masked_linear(x, bits, 1, 0, 1., problem.distribution, 'auto')
+    one = partial(operator.masked_linear, x, bits, 1, 0, 1., problem.distribution, 'auto')
+    if how == 'packed': one = partial(operator.packed_linear, x, bits, bits, 1.)
+    return lambda: [one() for _ in range(problem.parts)]
 
 # %% ../nbs/15_infer.ipynb #645096fb
 def _seconds(how: str, call, device) -> float: # of one call
@@ -196,7 +199,7 @@ def choose(
 
 # %% ../nbs/15_infer.ipynb #fee7e3ed
 def _can_do_without(model: nn.Module, ticket: Ticket, layer: Layer) -> bool:
-    (module, tensor), *shared = places(model, layer.name)
+    (module, tensor), *shared = places(model, layer.place)
     if shared or tensor != 'weight': return False
     return type(module) is nn.Linear or type(module) is nn.Conv2d and diagonal_of(ticket, layer) is None
 
@@ -209,14 +212,16 @@ def _without_weight(ticket: Ticket, layer: Layer, module: nn.Module, how: str) -
 # %% ../nbs/15_infer.ipynb #35754dc6
 def _choice(model, ticket, layer, mode, timings, situation) -> Choice:
     if not _can_do_without(model, ticket, layer): return Choice('dense', 'its module needs the weight itself')
-    problem = Problem(layer.shape, round(layer.density, 2), ticket.distribution, **situation)
+    parts = ticket.candidates(layer)
+    density = layer.density if len(parts) == 1 else (final_weight(ticket, layer) != 0).float().mean().item()
+    problem = Problem(layer.shape, round(density, 2), ticket.distribution, parts=len(parts), **situation)
     return choose(problem, mode, timings)
 
 # %% ../nbs/15_infer.ipynb #303e5207
 def _filled(model, ticket, mode, timings, situation: dict) -> nn.Module: # situation: of a Problem
-    made = {layer.name: _choice(model, ticket, layer, mode, timings, situation) for layer in ticket.layers}
-    fill(model, ticket, [layer for layer in ticket.layers if made[layer.name].how == 'dense'])
-    for layer in ticket.layers:
+    made = {layer.name: _choice(model, ticket, layer, mode, timings, situation) for layer in ticket.firsts}
+    fill(model, ticket, [layer for layer in ticket.firsts if made[layer.name].how == 'dense'])
+    for layer in ticket.firsts:
         (module, _), how = tensor_place(model, layer.name), made[layer.name].how
         if how != 'dense': model = replace_module(model, module, _without_weight(ticket, layer, module, how))
     model.choices = made
@@ -266,7 +271,7 @@ def weight_memory(
     "Bytes that a network holds for its weights."
     tensors = {id(t): (name, t) for name, t in (*model.named_parameters(), *model.named_buffers())}
     total = sum(t.numel()*t.element_size() for _, t in tensors.values())
-    masks = sum(t.numel() for name, t in tensors.values() if name.rpartition('.')[2] == 'mask_bits')
+    masks = sum(t.numel() for name, t in tensors.values() if 'mask_bits' in name.rpartition('.')[2])
     own = [module for module in model.modules() if isinstance(module, Weightless)]
     for module in own:
         for t in (*module.buffers(), *module.parameters()):

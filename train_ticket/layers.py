@@ -7,7 +7,9 @@ __all__ = ['masked_weight_op', 'geometry_of', 'masked_conv_op', 'LazyWeight', 'W
            'GeneratedConv2d', 'packed_linear_op', 'PackedLinear', 'sparse_op', 'SparseLinear']
 
 # %% ../nbs/14_layers.ipynb #a70ec5e8
+from functools import reduce
 import math, warnings
+from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -103,24 +105,33 @@ class Weightless(nn.Module):
 
 # %% ../nbs/14_layers.ipynb #623a9032
 class Generated(Weightless):
-    "A layer whose weights are made inside the product: it holds one bit per weight."
+    "A layer whose weights are made inside the product: it holds one bit per random weight."
     def __init__(self, ticket: Ticket, layer: Layer, like: nn.Module):
         super().__init__(layer.shape, like.bias)
-        self.register_buffer('mask_bits', torch.from_numpy(pack(ticket.masks[layer.name])))
-        self.diagonal = diagonal_of(ticket, layer)
+        self.diagonal, self.made_from = diagonal_of(ticket, layer), []
         seed = ticket.seed - 2**64*(ticket.seed >= 2**63)
-        self.made_from = seed, layer.index, layer.scale, ticket.distribution
+        for k, each in enumerate(ticket.candidates(layer)):
+            self.register_buffer(f'mask_bits{k or ""}', torch.from_numpy(pack(ticket.masks[each.name])))
+            self.made_from.append((seed, each.index, each.scale, ticket.distribution))
 
-    def make_weight(self):
-        fan_in = math.prod(self.shape[1:])
-        made = torch.ops.train_ticket.masked_weight(self.mask_bits, *self.made_from, fan_in).view(self.shape)
-        return made if self.diagonal is None else self.diagonal(made)
+# %% ../nbs/14_layers.ipynb #274d6591
+@patch
+def candidates(self: Generated) -> list: # of (mask_bits, seed, layer, scale, distribution)
+    "The random weights per connection, whose products are added."
+    return [(getattr(self, f'mask_bits{k or ""}'), *how) for k, how in enumerate(self.made_from)]
+
+@patch
+def make_weight(self: Generated):
+    weight, fan_in = torch.ops.train_ticket.masked_weight, math.prod(self.shape[1:])
+    made = reduce(torch.add, [weight(*each, fan_in) for each in self.candidates()]).view(self.shape)
+    return made if self.diagonal is None else self.diagonal(made)
 
 # %% ../nbs/14_layers.ipynb #73544298
 class GeneratedLinear(Generated):
     "`nn.Linear` without weights in memory: x float [*, in_features] → [*, out_features]."
     def product(self, x): # without diagonals and bias
-        return torch.ops.train_ticket.masked_linear(x, self.mask_bits, *self.made_from, 'auto')
+        linear = torch.ops.train_ticket.masked_linear
+        return reduce(torch.add, [linear(x, *each, 'auto') for each in self.candidates()])
 
     def forward(self, x):
         y = self.product(x)
@@ -147,8 +158,8 @@ class GeneratedConv2d(Generated):
     def forward(self, x):
         if x.ndim == 3: return self(x[None])[0]
         if self.edges: x = F.pad(x, *self.edges)
-        kernel = list(self.shape[2:])
-        y = torch.ops.train_ticket.masked_conv2d(x, self.mask_bits, *self.made_from, kernel, self.geometry)
+        how, conv = (list(self.shape[2:]), self.geometry), torch.ops.train_ticket.masked_conv2d
+        y = reduce(torch.add, [conv(x, *each, *how) for each in self.candidates()])
         return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/14_layers.ipynb #0aecaf49
@@ -177,11 +188,15 @@ class PackedLinear(GeneratedLinear):
     "`nn.Linear` with two bits per weight: x float [*, in_features] → [*, out_features]."
     def __init__(self, ticket: Ticket, layer: Layer, like: nn.Linear):
         super().__init__(ticket, layer, like)
-        self.register_buffer('sign_bits', _sign_bits(ticket, layer))
-        self.unit = kernels.Generator(ticket.seed, layer.index, layer.scale).unit
+        self.units = []
+        for k, each in enumerate(ticket.candidates(layer)):
+            self.register_buffer(f'sign_bits{k or ""}', _sign_bits(ticket, each))
+            self.units.append(kernels.Generator(ticket.seed, each.index, each.scale).unit)
 
     def product(self, x):
-        return torch.ops.train_ticket.packed_linear(x, self.mask_bits, self.sign_bits, self.unit)
+        linear = torch.ops.train_ticket.packed_linear
+        bits = [(each[0], getattr(self, f'sign_bits{k or ""}')) for k, each in enumerate(self.candidates())]
+        return reduce(torch.add, [linear(x, *each, unit) for each, unit in zip(bits, self.units)])
 
 # %% ../nbs/14_layers.ipynb #9fae965a
 warnings.filterwarnings('ignore', 'Sparse CSR tensor support')

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrize import cached
 from tqdm.auto import tqdm
 from .core import UserError, dtype_of, keep_large_blocks, option, suited
 from .gates import discretisation_gap
-from .masks import Masks, fixed_masks, masks_of, soft_masks
+from .masks import Masks, fixed_masks, hard_masks, masks_of, soft_masks
 from .optim import set_lr
 from .ticket import accuracy, logits_of
 
@@ -348,9 +348,10 @@ def mask_statistics(model: nn.Module) -> dict: # density and densities (0…1), 
     sizes = [mask.scores.numel() for mask in masks.values()]
     mean = lambda values: sum(value*size for value, size in zip(values, sizes))/max(sum(sizes), 1)
     with fixed_masks(model):
-        densities = {name: mask.density() for name, mask in masks.items()}
+        kept, bits = [mask.density() for mask in masks.values()], hard_masks(model)
         gaps = [discretisation_gap(m.gate, m.scores.float(), m.shared.now()) for m in masks.values()]
-    density = mean(densities.values()) if masks else 1.
+    densities = {name: bit.float().mean().item() if bit.numel() else 0. for name, bit in bits.items()}
+    density = mean(kept) if masks else 1.
     return dict(density=density, densities=densities, discretisation_gap=mean(gaps))
 
 # %% ../nbs/10_loop.ipynb #9fa5a618

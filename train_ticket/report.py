@@ -254,9 +254,9 @@ def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     return 0
 
 # %% ../nbs/16_report.ipynb #4f82725c
-def frame(run: RunFolder, units: list, epoch: int, mask: np.ndarray) -> Image: # mask: of the first layer
+def frame(run: RunFolder, units: list, epoch: int, masks: dict) -> Image: # masks: of that epoch
     "What some units use at an epoch."
-    then = replace(run.ticket, masks={run.ticket.layers[0].name: mask})
+    then = replace(run.ticket, masks=masks)
     ax = look.plot_units(then, 'product', units, columns=len(units)//2, ax=look.axes(size=(6, 2.8)))
     right = {r['epoch']: f', {r["validation_accuracy"]:.1%} right' for r in run.records}
     ax.set_title(f'epoch {epoch}: weights that the mask keeps{right.get(epoch, "")}')
@@ -269,8 +269,8 @@ def frame(run: RunFolder, units: list, epoch: int, mask: np.ndarray) -> Image: #
 def animate(run: RunFolder, history: MaskHistory, path) -> Path: # path: of the GIF
     "A GIF of first-layer units as the mask forms, one frame per epoch."
     units = look.unit_pictures(run.ticket, count=10)['units']
-    masks = zip(history.epochs, history.masks[run.ticket.layers[0].name])
-    first, *rest = [frame(run, units, epoch, mask) for epoch, mask in masks]
+    then = zip(history.epochs, zip(*history.masks.values()))
+    first, *rest = [frame(run, units, epoch, dict(zip(history.masks, masks))) for epoch, masks in then]
     content, times = BytesIO(), [700]*len(rest) + [2800]
     first.save(content, 'gif', save_all=True, append_images=rest, duration=times, loop=0, optimize=True)
     return atomic_write(path, content.getvalue())

@@ -199,7 +199,7 @@ def state(self: Stack) -> GateState: return self.shared[0].state
 # %% ../nbs/17_stack.ipynb #41ae0c23
 def joined(masks: list) -> GateState: # masks: that compute in the same way
     "The states of several masks as one, which broadcasts over their stacked scores."
-    states, gate, dims = [mask.shared.state for mask in masks], masks[0].gate, len(masks[0].shape)
+    states, gate, dims = [mask.shared.state for mask in masks], masks[0].gate, masks[0].scores.ndim
     def each(values):
         return torch.stack(values).view(-1, *[1]*dims)
     state = states[0]
@@ -229,7 +229,8 @@ def weight(self: Stacked) -> Tensor: # [K, *shape]
     if not first.training or first.gate.correction != 'none':
         return torch.stack([mask(frozen) for mask, frozen in zip(self.masks, self.frozen)])
     parts = [self.gated(part) for part in runs([way(mask) for mask in self.masks])]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    made = torch.cat(parts) if len(parts) > 1 else parts[0]
+    return made if first.candidates == 1 else made.sum(1)
 
 # %% ../nbs/17_stack.ipynb #8abcfd8e
 @patch
@@ -448,8 +449,7 @@ def network(self: Member, dense: nn.Module) -> nn.Module: # in evaluation mode
     for name, value in self.learned.items():
         path, _, tensor = name.rpartition('.')
         own = source(network, path, tensor)
-        if not torch.is_tensor(own):
-            own, value = own[0].scores, value*2. - 1
+        own, value = (own, value) if torch.is_tensor(own) else (own[0].scores, value*2. - 1)
         own.data.copy_(value)
     return network.eval()
 
