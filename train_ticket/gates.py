@@ -145,7 +145,16 @@ def kth_largest(
     "The threshold that keeps the highest values."
     flat = torch.cat([v.detach().flatten() for v in values])
     keep = min(max(round(density*flat.numel()), 1), flat.numel())
-    return flat.kthvalue(flat.numel() - keep + 1).values
+    return _kth_smallest(flat, flat.numel() - keep + 1)
+
+def _kth_smallest(flat: Tensor, k: int) -> Tensor: # on the CPU among the few values near it, by a sample
+    if flat.is_cuda or flat.numel() < 2**15 or torch.compiler.is_compiling():
+        return flat.kthvalue(k).values
+    sample = flat[::64].sort().values
+    place, margin = k/flat.numel()*len(sample), 2*len(sample)**.5
+    low, high = sample[max(int(place - margin), 0)], sample[min(int(place + margin), len(sample) - 1)]
+    near, rank = flat[(flat >= low) & (flat <= high)], k - int((flat < low).sum())
+    return (near.kthvalue(rank) if 0 < rank <= len(near) else flat.kthvalue(k)).values
 
 # %% ../nbs/02_gates.ipynb #d26dcdbd
 @dataclass(frozen=True, repr=False)
