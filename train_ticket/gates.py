@@ -137,6 +137,16 @@ def uniform_scores(seed: int, layer: int, shape: tuple, bound: float, device=Non
         return weights(seed, number*2**30 + layer, shape, 'uniform', scale, device=device or 'cpu')
     return stream(2).add_(stream(3), alpha=1/256)
 
+# %% ../nbs/02_gates.ipynb #b17234e1
+def _kth_smallest(flat: Tensor, k: int) -> Tensor: # on the CPU among the few values near it, by a sample
+    if flat.is_cuda or flat.numel() < 2**15 or torch.compiler.is_compiling():
+        return flat.kthvalue(k).values
+    sample = flat[::64].sort().values
+    place, margin = k/flat.numel()*len(sample), 2*len(sample)**.5
+    low, high = sample[max(int(place - margin), 0)], sample[min(int(place + margin), len(sample) - 1)]
+    near, rank = flat[(flat >= low) & (flat <= high)], k - int((flat < low).sum())
+    return (near.kthvalue(rank) if 0 < rank <= len(near) else flat.kthvalue(k)).values
+
 # %% ../nbs/02_gates.ipynb #a2a447ee
 def kth_largest(
     values: list, # Of tensors, ranked together
@@ -146,15 +156,6 @@ def kth_largest(
     flat = torch.cat([v.detach().flatten() for v in values])
     keep = min(max(round(density*flat.numel()), 1), flat.numel())
     return _kth_smallest(flat, flat.numel() - keep + 1)
-
-def _kth_smallest(flat: Tensor, k: int) -> Tensor: # on the CPU among the few values near it, by a sample
-    if flat.is_cuda or flat.numel() < 2**15 or torch.compiler.is_compiling():
-        return flat.kthvalue(k).values
-    sample = flat[::64].sort().values
-    place, margin = k/flat.numel()*len(sample), 2*len(sample)**.5
-    low, high = sample[max(int(place - margin), 0)], sample[min(int(place + margin), len(sample) - 1)]
-    near, rank = flat[(flat >= low) & (flat <= high)], k - int((flat < low).sum())
-    return (near.kthvalue(rank) if 0 < rank <= len(near) else flat.kthvalue(k)).values
 
 # %% ../nbs/02_gates.ipynb #d26dcdbd
 @dataclass(frozen=True, repr=False)
