@@ -3,6 +3,7 @@
     python scripts/study.py NAME…   # trains what results/NAME.jsonl doesn't have yet, and adds it there
 """
 import argparse
+import math
 import os
 import shutil
 from itertools import product
@@ -10,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
 from train_ticket.config import configure
-from train_ticket.core import run_missing
+from train_ticket.core import read_records, run_missing
 from train_ticket.models import build
 from train_ticket.train import fit
 
@@ -18,8 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MNIST = dict(dataset='mnist', loader='resident', device='cpu')
 TICKET = {}     # the defaults are the recipe
 QUARTER = dict(keep=.25, lr=.1)   # of the weights, ranked over the whole network
-SOFT = dict(straight=float('inf'), weight_decay=0.)
+SOFT = dict(straight=math.inf, weight_decay=0.)
 TWIN = dict(gate='none')
+RECIPES = {'any': dict(keep=None, lr=.05), 'quarter-lr0.05': dict(keep=.25, lr=.05),
+           'quarter-lr0.1': QUARTER, 'soft': dict(keep=None, lr=.05) | SOFT}
 MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True),
          'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
 OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.1), 'mirror': dict(optimizer='mirror', lr=.1),
@@ -28,6 +31,9 @@ FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'),
                 bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={},
                 popup_global=dict(gate='popup', scope='global'))
 RATES = dict(sigmoid=.1, ste=.003, popup=.003, popup_global=.003, bernoulli=1., hard_concrete=.3, gem=.1)
+
+
+def records_of(study): return read_records(ROOT/f'results/{study}.jsonl')
 
 
 # A study yields (name, options) of its runs.
@@ -97,20 +103,87 @@ def diagonals(): # what does the double diagonal buy? against other small things
         yield f'{name}-{seed}', dict(epochs=5, seed=seed) | TICKET | options
 
 
-STUDIES = {study.__name__: study for study in (pruning, vit, sparse, recipes, gate_rates, gates, diagonals,
-                                               distributions, optimizer_rates, optimizers)}
+def default_recipe(): # which recipe is the default? seeds 1 to 3 of some are in results/pruning and recipes
+    elsewhere = {('lenet300', kind) for kind in RECIPES}
+    elsewhere |= {(arch, kind) for arch in ('mlp', 'lenet5') for kind in ('any', 'quarter-lr0.1')}
+    for epochs, arch, seed, kind in product((10, 20), ('lenet300', 'mlp', 'lenet5'), range(1, 6), RECIPES):
+        if epochs == 10 or seed > 3 or (arch, kind) not in elsewhere:
+            options = dict(arch=arch, epochs=epochs, seed=seed) | RECIPES[kind]
+            yield f'{arch}-e{epochs}-{kind}-{seed}', options
+
+
+FASHION = dict(dataset='fashion')
+SEARCHED = dict(
+    lenet300=dict(epochs=8, ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1))),
+    lenet5=dict(epochs=6, ticket=((.05, .1), (.25, .5)), twin=((.002, .004), (0., .1))))
+
+def beyond_search(): # Fashion-MNIST: as many trials for tickets as for twins; validated, not tested
+    for (arch, space), kind in product(SEARCHED.items(), ('ticket', 'twin')):
+        start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
+        for lr, value in product(*space[kind]):
+            options = start | FASHION | dict(arch=arch, epochs=space['epochs'], seed=1, lr=lr)
+            yield f'{arch}-{kind}-lr{lr}-{second}{value}', options | {second: value}
+
+
+def best_trial(arch, kind): # its options; None while trials are missing
+    trials = {name: options for name, options in beyond_search() if name.startswith(f'{arch}-{kind}-')}
+    found = {record['name']: record['validation_accuracy'] for record in records_of('beyond_search')}
+    return trials[max(trials, key=found.get)] if trials.keys() <= found.keys() else None
+
+
+def beyond(): # Fashion-MNIST with what the search found; mlp takes what it found for lenet300
+    networks = [('lenet300', 1), ('lenet300', 2), ('lenet5', 1), ('mlp', 1), ('lenet5', 2)]
+    for (arch, width), seed, kind in product(networks, (1, 2, 3), ('ticket', 'twin')):
+        best = best_trial('lenet5' if arch == 'lenet5' else 'lenet300', kind)
+        if best:
+            yield f'{arch}-w{width}-{kind}-{seed}', best | dict(arch=arch, width=width, epochs=20, seed=seed)
+
+
+PROBES = {'as-it-is': {}, '40-epochs': dict(epochs=40), 'no-shift': dict(shift=0), 'shift-2': dict(shift=2),
+          'no-smoothing': dict(label_smoothing=0.), 'smoothing-0.1': dict(label_smoothing=.1),
+          'decay-0.05': dict(weight_decay=.05), 'layer-norm': dict(norm='layer'), 'soft-to-the-end': SOFT,
+          'two-candidates': dict(candidates=2)}
+
+def probes_search(): # what might close the gap on Fashion-MNIST? one seed each, validated, not tested
+    best = best_trial('lenet300', 'ticket')
+    for name, options in PROBES.items() if best else ():
+        yield name, best | dict(epochs=20, seed=1) | options
+
+
+CANDIDATES = {'K2': dict(candidates=2), 'width1.83': dict(width=1.83), 'K3': dict(candidates=3),
+              'width2.55': dict(width=2.55), 'diagonals': dict(double_diagonal=True),
+              'K2-diagonals': dict(candidates=2, double_diagonal=True)}
+
+def candidates(): # a second candidate against width at as many random weights; K = 1 is in results/pruning
+    for seed, (name, options) in product((1, 2, 3), CANDIDATES.items()):
+        yield f'{name}-{seed}', QUARTER | dict(epochs=20, seed=seed) | options
+
+
+def cifar(): # CIFAR-10 as JPEG files
+    data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', width=2, epochs=10, shift=2)
+    for seed, (kind, recipe) in product((1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
+        yield f'lenet5-w2-e10-{kind}-{seed}', data | dict(seed=seed) | recipe
+
+
+STUDIES = {study.__name__: study for study in (
+    pruning, vit, sparse, recipes, default_recipe, gate_rates, gates, diagonals, distributions,
+    optimizer_rates, optimizers, beyond_search, beyond, probes_search, candidates, cifar)}
+VALIDATED = ('name', 'dataset', 'arch', 'width', 'seed', 'epochs', 'validation_accuracy', 'best_epoch',
+             'density', 'seconds', 'hardware', 'command', 'versions')   # what a search records
 
 
 def run(study: str, name: str, runs: Path, **options):
     "One run, from where it was left; its folder goes when its record is written."
     options = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | options
-    config = configure(name=name, runs=str(runs), record=str(ROOT/f'results/{study}.jsonl'), **options)
-    if fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None).get('interrupted'):
-        raise KeyboardInterrupt
+    search, record = study.endswith('search'), str(ROOT/f'results/{study}.jsonl')
+    config = configure(name=name, runs=str(runs), record=None if search else record, **options)
+    summary = fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None)
+    if summary.get('interrupted'): raise KeyboardInterrupt
     if study == 'vit':
         (ROOT/'results/vit').mkdir(exist_ok=True)
         shutil.copy(runs/name/'metrics.jsonl', ROOT/f'results/vit/{name}.jsonl')
     shutil.rmtree(runs/name)
+    return {key: summary[key] for key in VALIDATED} if search else None
 
 
 def main():
