@@ -161,7 +161,8 @@ def kth_largest(
 @dataclass(frozen=True, repr=False)
 class KeptGate(Gate):
     "A gate with a density to keep."
-    keep: float | None = option(None, 'target density; by default whatever training finds (popup: 0.5)')
+    keep: float | None = option(None, 'target density; none: whatever training finds; '
+                                     'by default 0.25 in a run with the sigmoid gate, 0.5 for popup, else none')
 
 # %% ../nbs/02_gates.ipynb #c71193a0
 @dataclass(frozen=True, repr=False)

@@ -221,7 +221,8 @@ def make_optimizer(
 class OptimizerOptions:
     "How the scores, and what trains beside them, are optimized."
     optimizer: str = option('adamw', 'of the scores (adaste and mirror binarise)', OPTIMIZERS)
-    lr: float | None = option(None, 'peak learning rate; by default 0.05 for scores, 0.002 for dense weights')
+    lr: float | None = option(None, 'peak learning rate; by default 0.1 for the scores of the sigmoid gate with '
+                              'a density to keep, 0.05 for other scores, 0.002 for dense weights')
     trained_lr: float = option(.002, 'peak learning rate of what a mixed network trains as usual')
     weight_decay: float | None = option(None, 'by default 0.02 for the scores of the sigmoid gate, else 0')
     def __post_init__(self):
@@ -241,8 +242,10 @@ def _check_rate(name: str, value): # a `UserError` unless it is None, or a finit
 def filled(
     self: OptimizerOptions,
     gate: str, # The gate's name, or 'none' for dense training
+    keep: float = None, # The density that the gate has to keep; None: any
 ) -> OptimizerOptions:
     "The same options, with the defaults that belong to a gate."
-    lr = (.002 if gate == 'none' else .05) if self.lr is None else self.lr
-    decay = (.02 if gate == 'sigmoid' else 0.) if self.weight_decay is None else self.weight_decay
-    return replace(self, lr=lr, weight_decay=decay)
+    decay = .02 if gate == 'sigmoid' else 0.
+    lr = .002 if gate == 'none' else .1 if gate == 'sigmoid' and keep is not None else .05
+    return replace(self, lr=lr if self.lr is None else self.lr,
+                   weight_decay=decay if self.weight_decay is None else self.weight_decay)
