@@ -76,7 +76,7 @@ def main():
     dataset = replace(dataset, train=dataset.train[:args.images])
     dense = build(args.arch) if args.arch else build('feedforward', hidden=(64, 32))
     config = configure(dataset='mnist', loader='resident', device=args.device, epochs=args.epochs,
-                       batch_size=256, data_seed=0)
+                       batch_size=256, data_seed=0, keep=None)
     keep_large_blocks()
     variants = [dict(seed=seed) for seed in range(args.tickets)]
     configs = vary(config, variants)

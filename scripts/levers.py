@@ -60,7 +60,7 @@ def engine_of(job, betas) -> BareEngine:
 
 def run(dense=False, logits=1., betas=(.9, .999), ema=0., **options) -> dict:
     "Train with these levers; what the record holds."
-    start, gate = time.perf_counter(), dict(gate='none') if dense else dict(straight=math.inf)
+    start, gate = time.perf_counter(), dict(gate='none') if dense else dict(straight=math.inf, keep=None)
     config = configure(**COMMON | gate | options)
     job, history = prepare(config), History()
     if not dense and logits != 1:

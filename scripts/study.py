@@ -17,17 +17,17 @@ from train_ticket.train import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 MNIST = dict(dataset='mnist', loader='resident', device='cpu')
-TICKET = {}     # the defaults are the recipe
-QUARTER = dict(keep=.25, lr=.1)   # of the weights, ranked over the whole network
+TICKET = dict(keep=None, lr=.05)   # any density
+QUARTER = dict(keep=.25, lr=.1)    # the default: of the weights, ranked over the whole network
 SOFT = dict(straight=math.inf, weight_decay=0.)
 TWIN = dict(gate='none')
-RECIPES = {'any': dict(keep=None, lr=.05), 'quarter-lr0.05': dict(keep=.25, lr=.05),
-           'quarter-lr0.1': QUARTER, 'soft': dict(keep=None, lr=.05) | SOFT}
+RECIPES = {'any': TICKET, 'quarter-lr0.05': dict(keep=.25, lr=.05),
+           'quarter-lr0.1': QUARTER, 'soft': TICKET | SOFT}
 MIXED = {'pure': {}, 'diagonals': dict(double_diagonal=True), 'biases': dict(bias=True),
          'both': dict(double_diagonal=True, bias=True), 'last-layer': dict(skip='5')}
 OPTIMIZED = {'adaste': dict(optimizer='adaste', lr=.1), 'mirror': dict(optimizer='mirror', lr=.1),
-             'adamw-soft': SOFT, 'adamw-straight': TICKET}
-FAMILIES = dict(sigmoid=TICKET, ste={}, popup=dict(scope='layer'),
+             'adamw-soft': TICKET | SOFT, 'adamw-straight': TICKET}
+FAMILIES = dict(sigmoid={}, ste={}, popup=dict(scope='layer'),
                 bernoulli=dict(sparsity=30., correction='inverse'), hard_concrete=dict(sparsity=30.), gem={},
                 popup_global=dict(gate='popup', scope='global'))
 RATES = dict(sigmoid=.1, ste=.003, popup=.003, popup_global=.003, bernoulli=1., hard_concrete=.3, gem=.1)
@@ -55,7 +55,7 @@ def vit(): # a transformer small enough for two cores; every epoch's record is k
 
 def sparse(): # lenet300 keeping 5 %; with few weights left, scores want a stronger decay
     for decay, seed in product((.02, .1), (1, 2, 3)):
-        yield f'lenet300-keep5-decay{decay}-{seed}', dict(epochs=20, seed=seed, keep=.05, weight_decay=decay)
+        yield f'lenet300-keep5-decay{decay}-{seed}', dict(epochs=20, seed=seed, keep=.05, lr=.05, weight_decay=decay)
 
 
 def recipes(): # what straight-through and the decay of scores are worth, on lenet300
@@ -63,7 +63,7 @@ def recipes(): # what straight-through and the decay of scores are worth, on len
              'straight4': dict(straight=4., weight_decay=0.), 'keep0.25': dict(keep=.25),
              'ste-keep0.25': dict(gate='ste', keep=.25, lr=.003)}
     for (name, options), seed in product(kinds.items(), (1, 2, 3)):
-        yield f'{name}-{seed}', dict(epochs=20, seed=seed) | options
+        yield f'{name}-{seed}', TICKET | dict(epochs=20, seed=seed) | options
 
 
 def gate_rates(): # which learning rate does each family want? chosen on validation, keeping 20 %, four epochs

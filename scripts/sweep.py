@@ -33,7 +33,7 @@ RESULTS = ROOT/'results/scaling.jsonl'
 EPOCHS, HIDDEN = 5, 128
 DEPTHS, TUNED = (2, 3, 4, 5), (.125, .5, 2.)   # widths at which the learning rate is looked for
 RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008, .016, .032))
-KINDS = dict(ticket={}, twin=dict(gate='none'))
+KINDS = dict(ticket=dict(keep=None), twin=dict(gate='none'))
 POINT = 'study', 'kind', 'arch', 'width', 'depth', 'images'   # what the networks of one stack share
 
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'FLAGS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'UserError', 'plain', 'error_text', 'one_line_error',
            'warn', 'brief_warnings', 'near', 'pick', 'option', 'options_of', 'check_options', 'Parser', 'number',
-           'make_parser', 'atomic_write', 'append_record', 'read_records', 'missing', 'run_missing', 'cache_folder',
-           'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'replace_module', 'dtype_of',
-           'suited', 'load_factory', 'build_own']
+           'number_or_none', 'make_parser', 'atomic_write', 'append_record', 'read_records', 'missing', 'run_missing',
+           'cache_folder', 'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'replace_module',
+           'dtype_of', 'suited', 'load_factory', 'build_own']
 
 # %% ../nbs/00_core.ipynb #54cae0c6
 from contextlib import contextmanager
@@ -148,13 +148,18 @@ def number(
     if math.isnan(value): raise ValueError(f'{text!r} is not a number')
     return value
 
+def number_or_none(text: str) -> float | None: # None for the text none
+    return None if text.lower() == 'none' else number(text)
+
 # %% ../nbs/00_core.ipynb #74b73b89
 def _argument(kind) -> dict: # how argparse reads a value of an annotated type
+    real = number
     if get_origin(kind) in (Union, UnionType):
+        real = number_or_none
         kind = next(k for k in get_args(kind) if k is not type(None))
     if kind is bool: return dict(action=argparse.BooleanOptionalAction)
     if kind is tuple: return dict(action='append', metavar='VALUE')
-    return dict(type=number if kind is float else kind, metavar=kind.__name__.upper())
+    return dict(type=real if kind is float else kind, metavar=kind.__name__.upper())
 
 # %% ../nbs/00_core.ipynb #466947cc
 def _uses(classes) -> dict: # an option's name → [(class, field)], for each class that has it

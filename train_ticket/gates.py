@@ -156,7 +156,8 @@ def kth_largest(
 @dataclass(frozen=True, repr=False)
 class KeptGate(Gate):
     "A gate with a target density."
-    keep: float | None = option(None, 'target density, the fraction of weights to keep; by default none')
+    keep: float | None = option(None, 'target density, the fraction of weights to keep; none: any density; '
+                                      'by default 0.25 for the sigmoid gate, 0.5 for popup, else none')
 
 # %% ../nbs/02_gates.ipynb #c71193a0
 @dataclass(frozen=True, repr=False)

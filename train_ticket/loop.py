@@ -418,7 +418,7 @@ class Patience(Callback):
     def __init__(self, epochs: int):
         self.epochs = epochs
     def before_epoch(self, run):
-        run.done = run.done or run.state.epoch - run.state.best_epoch >= self.epochs
+        run.done = run.done or 0 < run.state.best_epoch <= run.state.epoch - self.epochs
 
 # %% ../nbs/10_loop.ipynb #925c2e25
 class ProgressBar(Callback):

@@ -221,7 +221,8 @@ def make_optimizer(
 class OptimizerOptions:
     "Options of the optimizer."
     optimizer: str = option('adamw', 'optimizer of the scores (adaste, mirror: binary)', OPTIMIZERS)
-    lr: float | None = option(None, 'peak learning rate; by default 0.05 for scores, 0.002 for dense weights')
+    lr: float | None = option(None, 'peak learning rate; by default 0.1 for the sigmoid gate with a density to '
+                                    'keep, 0.05 for other scores, 0.002 for dense weights')
     trained_lr: float = option(.002, 'peak learning rate of other trained parameters, such as biases')
     weight_decay: float | None = option(None, 'weight decay; by default 0.02 for the sigmoid gate, else 0')
     def __post_init__(self):
@@ -241,8 +242,10 @@ def _check_rate(name: str, value): # a `UserError` unless it is None, or a finit
 def filled(
     self: OptimizerOptions,
     gate: str, # The gate's name, or 'none' for dense training
+    keep: float = None, # The density that the gate has to keep; None: any
 ) -> OptimizerOptions:
     "The same options, with the defaults that belong to a gate."
-    lr = (.002 if gate == 'none' else .05) if self.lr is None else self.lr
-    decay = (.02 if gate == 'sigmoid' else 0.) if self.weight_decay is None else self.weight_decay
-    return replace(self, lr=lr, weight_decay=decay)
+    decay = .02 if gate == 'sigmoid' else 0.
+    lr = .002 if gate == 'none' else .1 if gate == 'sigmoid' and keep is not None else .05
+    return replace(self, lr=lr if self.lr is None else self.lr,
+                   weight_decay=decay if self.weight_decay is None else self.weight_decay)
