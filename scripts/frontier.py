@@ -205,6 +205,7 @@ def parsed(text: str) -> dict: # 'keep=.1, seed=1' → dict(keep=.1, seed=1)
 
 PAIRS = (.75, .3), (1., .3), (1.5, .21), (2., .14), (2., .2)   # width, density of the ticket
 ROUNDED = (.5, 1), (.5, 2), (1., 1), (.5, 4), (1., 2), (.5, 1.58), (.5, 3), (1., 3), (.5, 8)   # width, bits
+STRONGER = dict(rotate=10., crop=.8, aspect=1.1)   # augmentation
 
 
 def pair(arch, width, keep, **more): # a ticket, and the pruned signs of a twin in about as many bytes
@@ -224,6 +225,10 @@ def points(): # of dicts: the settings of the experiment, the cheapest first
     yield from pair('lenet5', 1., .1)
     yield from pair('lenet5', 2., .05)
     yield from pair('lenet300', 1., .23, epochs=60)
+    yield from (dict(arch='lenet300', width=1., bits=bits, epochs=60) for bits in LEVELS)
+    yield dict(arch='lenet300', width=1., keep=.1, bits=4, epochs=60)
+    yield dict(arch='conv3', width=2., keep=.25, epochs=40)
+    yield from pair('conv3', 2., .25, epochs=60, **STRONGER)
 
 
 def plan(): # of settings, three seeds of each point
