@@ -128,11 +128,11 @@ def surest_mistakes(labels: np.ndarray, p: np.ndarray, count: int) -> np.ndarray
 
 # %% ../nbs/16_behaviour.ipynb #22e98ea5
 def plot_mistakes(data: Dataset, answers: dict): # name → probabilities
-    "Images that the first network gets wrong, most confident first, with the answers of all networks."
+    "Mistakes of the first network, most confident first, with the answers of all networks."
     labels, first = data.test.labels, next(iter(answers.values()))
     rows, wrong = surest_mistakes(labels, first, 12), (first.argmax(1) != labels).sum()
     figure, places = plt.subplots(2, 6, figsize=(7, 3.4), layout='constrained')
-    figure.suptitle(f'The {len(rows)} most confident of {wrong:,} mistakes, n = {len(labels):,} images', size=10)
+    figure.suptitle(f'{len(rows)} most confident of {wrong:,} mistakes, n = {len(labels):,} images', size=10)
     for ax in places.flat:
         ax.set_axis_off()
     for ax, row in zip(places.flat, rows):
@@ -266,12 +266,12 @@ def robustness(
     batches: list, # Of (images, labels)
     how: str = 'flip', # A key of `HARM`
     fractions: tuple = FRACTIONS, # Of all bits, or of the kept ones
-    repeats: int = 2, # Random draws
+    repeats: int = 2, # Draws
     scores: dict = None, # Of `load_scores`
-    targets: list = None, # Names of layers; 'all' damages all at once. None: both
+    targets: list = None, # Layers; 'all': all at once
 ) -> pd.DataFrame: # layer, draw, fraction, accuracy
-    "Measure accuracy after damage to the masks. Raises `TicketError` for 'score' without scores."
-    if how == 'score' and not scores: raise TicketError('pruning by score needs scores: pass scores=load_scores(run)')
+    "Accuracy after damage to the masks. Raises `TicketError` without scores."
+    if how == 'score' and not scores: raise TicketError('damage by score needs scores=load_scores(run)')
     pairs = itertools.product(targets or [*opened.layers, 'all'], range(1 if how == 'score' else repeats))
     return pd.concat([pd.DataFrame(dict(
         layer=target, draw=draw, fraction=fractions,
@@ -280,7 +280,7 @@ def robustness(
 
 # %% ../nbs/16_behaviour.ipynb #e6086235
 def plot_robustness(table: pd.DataFrame, how: str = 'flip', n: int = None, ax=None): # n: images
-    "Accuracy against the fraction of damaged bits. The layer whose line falls first is the most sensitive."
+    "Accuracy against damaged bits. The layer whose line falls first is the most sensitive."
     table = table.assign(layer='layer ' + table.layer)
     percent = table.assign(fraction=100*table.fraction, accuracy=100*table.accuracy)
     ax, ticks = axes(ax), percent.fraction.unique()
@@ -299,10 +299,10 @@ def plan_damage(
     opened: OpenNetwork,
     found: Predictions,
     seconds: float, # Time limit for one kind of damage
-    layers: int = 8, # A network with more layers is damaged all at once
-    enough: int = 200, # Images that suffice for the larger plan
+    layers: int = 8, # With more layers: all at once
+    enough: int = 200, # Images that suffice
 ) -> tuple: # (targets, draws, batches of at least 50 images)
-    "Plan the largest measurement within a time limit: layer by layer if possible, two draws if possible."
+    "Plan the largest measurement that fits a time limit."
     costs, images = {}, found.some(16)[0][0]
     for name in opened.layers if len(opened.layers) <= layers else ():
         before, after = opened.split(name)

@@ -46,7 +46,7 @@ TICKET_NAME = 'model.ticket.safetensors'
 def ticket_in(
     folder, # Of a saved model or of a run
 ) -> Path:
-    "Find the ticket file in a folder. Raises `TicketError` if there is none, or several without a known name."
+    "Find the ticket file in a folder. Raises `TicketError` for none, or several without a known name."
     found = sorted(Path(folder).glob('*.ticket.safetensors'))
     for path in found:
         if path.name in (TICKET_NAME, 'best.ticket.safetensors') or len(found) == 1: return path

@@ -295,9 +295,9 @@ def masked_conv2d(
     seed: int, layer: int,
     kernel_size, # int or (kh, kw)
     scale: float = 1., distribution: str = 'signed', backend='auto', # As for `masked_linear`
-    **around # stride, padding and dilation of `torch.nn.functional.conv2d`
+    **around # stride, padding and dilation of `conv2d`
 ): # [batch, out, height', width'] of x's dtype; sums are in float32
-    "Compute `conv2d(x, mask*weights)` with generated weights. Raises `UserError` for bad input."
+    "`conv2d(x, mask*weights)` with generated weights. Raises `UserError` for bad input."
     kernel = (kernel_size,)*2 if isinstance(kernel_size, int) else tuple(kernel_size)
     fan_in, found = x.shape[1]*math.prod(kernel), _chosen(backend, x.device)
     _check(x, mask_bits, fan_in)

@@ -116,11 +116,11 @@ def _signs(made_from, rows, fan_in, device): # float32 [len(rows), fan_in]: plus
 def linear_packed(
     x, # float [batch, fan_in]
     kept_bits, sign_bits, # Of `packed_bits`
-    scale: float, # The size of a weight
-    fan_in: int, # Columns of the matrix
-    instructions: int = None, # A place in `instruction_sets()`; None: the best
+    scale: float, # Of the weights
+    fan_in: int,
+    instructions: int = None, # As in `linear`
 ): # float32 [batch, out]
-    "Multiply by weights with stored signs. Raises `UserError` where shapes or types don't match."
+    "Multiply by weights with stored signs. Raises `UserError` for wrong shapes."
     _check_planes(x, kept_bits, sign_bits, fan_in)
     if not works(x.device): return linear_by_strips(x, kept_bits, (sign_bits, scale), _signs)
     planes = kept_bits.contiguous(), sign_bits.contiguous()

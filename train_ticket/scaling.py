@@ -138,9 +138,9 @@ def resample(
     errors: list, # Of arrays: the errors at each size, one per seed, at least two
     draws: int, # How many
     seed: int = 0,
-    level: float = .9, # Level of the intervals that use these draws
+    level: float = .9, # Of the later intervals
 ) -> np.ndarray: # [draws, P]: means
-    "Draw mean errors that other seeds could have given. Raises `ValueError` for a size with one seed."
+    "Draw mean errors of other seeds. Raises `ValueError` for a size with one seed."
     for k, own in enumerate(errors):
         if len(own) < 2:
             raise ValueError(f'size {k} has one seed only: a bootstrap over seeds needs two or more')
@@ -161,7 +161,7 @@ class Scaling:
     level: float     # Of its intervals: 0.9 leaves out 5 % on each side
     identified: bool # Whether the data distinguish the floor from zero
 
-    def interval(self, of=lambda law: law.exponent) -> tuple: # (low, high) of a number that follows from a law
+    def interval(self, of=lambda law: law.exponent) -> tuple: # (low, high) of a number made from a law
         return compare(of, self)
 
 # %% ../nbs/19_scaling.ipynb #ce219606
@@ -190,13 +190,13 @@ def __str__(self: Scaling):
 # %% ../nbs/19_scaling.ipynb #4cc0ab32
 def fit_scaling(
     sizes, # [P]
-    errors: list, # Of arrays: at each size one per seed
+    errors: list, # Of arrays [seeds], one per size
     floor: bool = True, # False: E = 0
-    draws: int = 500, # Of the bootstrap
+    draws: int = 500, # Bootstrap
     level: float = .9, # Of the intervals
     delta: float = .05, seed: int = 0,
 ) -> Scaling:
-    "Fit a power law to mean errors, with a bootstrap over seeds. Raises `ValueError` as its parts do."
+    "Fit a power law to mean errors, with a bootstrap over seeds."
     means, again = np.array([np.mean(e) for e in errors]), resample(errors, draws, seed, level)
     law, without = fit_power_law(sizes, means, floor, delta), fit_power_law(sizes, again, False, delta)
     if not floor: return Scaling(law, (without,), level, False)

@@ -107,7 +107,7 @@ def check_space(space: Space) -> Space: # the same
     "Check a space. Raises `StudyError` at the first mistake."
     for key in 'trials', 'batch':
         if not getattr(space, key) >= 1: raise StudyError(f'{key} must be 1 or above')
-    if Path(space.name).name != space.name: raise StudyError(f'name {space.name!r} must be a valid folder name')
+    if Path(space.name).name != space.name: raise StudyError(f'name {space.name!r} must be a folder name')
     study = optuna.create_study(sampler=made(SAMPLERS, space.sampler, 'sampler', seed=space.seed),
                                 pruner=made(PRUNERS, space.pruner, 'pruner'))
     for _ in range(20):
@@ -124,7 +124,7 @@ def make_space(given: dict) -> Space: # given: as a file has it
     for key in given:
         pick(KEYS, key, 'key')
     search, common = given.get('search'), given.get('common', {})
-    if 'name' not in given or not search: raise StudyError('a space needs a name and at least one option under search')
+    if 'name' not in given or not search: raise StudyError('a space needs a name and an option to search')
     if not callable(search):
         search = {name: distribution(name, value) for name, value in search.items()}
         if twice := search.keys() & common.keys():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'STATES', 'retry', 'retries', 'BROKEN', 'FACTS', 'FIGURES', 'CHANGES', 'PLACE', 'is_lost', 'slots',
            'finished', 'best_of', 'counts', 'told', 'file_of', 'same_space', 'record_of', 'records', 'as_lines', 'Task',
-           'Worker', 'run_study', 'closing', 'draw_figure', 'report', 'Options', 'read_command', 'helper',
+           'Worker', 'run_study', 'closing', 'label_logs', 'draw_figure', 'report', 'Options', 'read_command', 'helper',
            'start_helpers', 'publish', 'carry_out', 'main']
 
 # %% ../nbs/18_studies.ipynb #3cba586e
@@ -18,6 +18,7 @@ import json, multiprocessing, os, re, signal, socket, sys, tempfile, threading, 
 # %% ../nbs/18_studies.ipynb #f1036043
 import optuna, sqlalchemy, torch
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
@@ -409,12 +410,24 @@ def closing(study, count: int = 10) -> str: # count: of the best trials
     shown = best[['trial', *rows[0]['params'], 'validation_accuracy', *FACTS]]
     return f'{now}\n{shown.to_string(index=False, float_format="{:.4g}".format)}'
 
+# %% ../nbs/18_studies.ipynb #e2f0656c
+def label_logs(ax): # matplotlib's
+    "Label log axes with plain numbers: 1, 2 and 5 in each decade."
+    for axis in ax.xaxis, ax.yaxis:
+        if axis.get_scale() == 'log':
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter('{x:g}')
+            axis.set_minor_formatter(NullFormatter())
+
 # %% ../nbs/18_studies.ipynb #23959f27
 FIGURES = 'parallel_coordinate', 'slice', 'param_importances'
 
 def draw_figure(name: str, study): # name: of `FIGURES`; returns Matplotlib's figure
     with plt.rc_context():   # Optuna sets a style
-        return np.ravel(getattr(figures, f'plot_{name}')(study, target_name='validation accuracy'))[0].figure
+        axes = np.ravel(getattr(figures, f'plot_{name}')(study, target_name='validation accuracy'))
+    for ax in axes[0].figure.axes:
+        label_logs(ax)
+    return axes[0].figure
 
 # %% ../nbs/18_studies.ipynb #da5f354c
 def report(study, folder):
@@ -427,17 +440,17 @@ def report(study, folder):
 # %% ../nbs/18_studies.ipynb #e7cb94eb
 @dataclass
 class Options:
-    "tt_sweep: search for hyper-parameters. After an interruption, repeat the command to continue."
-    name: str | None = option(None, 'name of the study (default: the name in the file)')
-    trials: int | None = option(None, 'trials of the whole study; a larger number continues it')
-    batch: int | None = option(None, 'tickets that each worker trains at the same time')
-    folder: str | None = option(None, 'folder for results (default: runs/sweeps/NAME)')
-    storage: str | None = option(None, 'URL of a database, sqlite:///FILE (default: study.db in the folder)')
+    "tt_sweep: search for hyper-parameters. Repeat the command after an interruption."
+    name: str | None = option(None, 'of the study (default: that in the file)')
+    trials: int | None = option(None, 'of the whole study; a larger number continues it')
+    batch: int | None = option(None, 'tickets that a worker trains at once')
+    folder: str | None = option(None, 'for results (default: runs/sweeps/NAME)')
+    storage: str | None = option(None, 'URL of a database, sqlite:///FILE (default: study.db)')
     patience: float = option(30., 'seconds to wait for a locked storage')
-    grace: int = option(60, 'seconds without a heartbeat after which a worker counts as dead')
-    n_jobs: int = option(1, 'workers on this machine, one process each')
+    grace: int = option(60, 'seconds without heartbeat after which a worker is dead')
+    n_jobs: int = option(1, 'workers, one process each')
     report: bool = option(False, 'draw figures into the folder')
-    record: str | None = option(None, 'JSON-lines file to which a summary is appended')
+    record: str | None = option(None, 'JSON-lines file for a summary')
 
 # %% ../nbs/18_studies.ipynb #ec1a72cb
 CHANGES, PLACE = ('name', 'trials', 'batch'), ('folder', 'storage', 'patience', 'grace')
