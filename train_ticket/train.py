@@ -419,7 +419,8 @@ def facts_of_ticket(job: Job) -> dict:
     tested = accuracy(to_model(ticket, own, job.config.engine.device), job.loaders.test)
     return {f'test_{key}': tested[key] for key in ('accuracy', 'loss', 'correct')} | dict(
         test_images=tested['total'], dense_equivalent_params=sum(p.numel() for p in job.dense.parameters()),
-        density=ticket.density if ticket.layers else 1., densities={x.name: x.density for x in ticket.layers},
+        weights=ticket.weights, density=ticket.density if ticket.layers else 1.,
+        densities={x.name: x.density for x in ticket.layers},
         pure=audit(ticket, own).pure, trained=sorted(ticket.trained) if ticket.layers else ['all'],
         ticket=str(path), ticket_bytes=path.stat().st_size, dense_bytes=ticket.dense_bytes)
 
@@ -462,7 +463,7 @@ def ticket_rows(s: dict) -> list:
     each = [f'{name}: {density:.2f}' for name, density in s['densities'].items()]
     few, dense, size = ', '.join(each[:6] + ['…']*(len(each) > 6)), s['dense_bytes'], s['ticket_bytes']
     less = f'{dense/size:.0f}× smaller than the dense float32 weights ({dense/1000:,.1f} kB)'
-    return [('kept', f'{s["density"]:.1%} of {dense//4:,} weights; per layer: {few}'),
+    return [('kept', f'{s["density"]:.1%} of {s["weights"]:,} weights; per layer: {few}'),
             ('ticket', f'{size/1000:,.1f} kB, {less}; pure: {"yes" if s["pure"] else "no"}')]
 
 # %% ../nbs/13_train.ipynb #0ce20eb4
