@@ -140,7 +140,7 @@ def lower_anchors(body: str) -> str:
 
 
 def unique_ids(body: str) -> str:
-    "Ids of headings, each given once: the entry of the reference keeps it, else the first heading that has it."
+    "Ids of headings, each given once: to the entry of the reference, else to the first heading that has it."
     found = list(re.finditer(r'<h\d id="([^"]*)"', body))
     entries = {m.start(): 'class="source"' in body[:m.start()].rpartition('<h')[2] for m in found}
     owners, taken = {}, set()

@@ -55,7 +55,8 @@ def vit(): # a transformer small enough for two cores; every epoch's record is k
 
 def sparse(): # lenet300 keeping 5 %; with few weights left, scores want a stronger decay
     for decay, seed in product((.02, .1), (1, 2, 3)):
-        yield f'lenet300-keep5-decay{decay}-{seed}', dict(epochs=20, seed=seed, keep=.05, lr=.05, weight_decay=decay)
+        options = dict(epochs=20, seed=seed, keep=.05, lr=.05, weight_decay=decay)
+        yield f'lenet300-keep5-decay{decay}-{seed}', options
 
 
 def recipes(): # what straight-through and the decay of scores are worth, on lenet300

@@ -94,7 +94,8 @@ def keeps(): # of the weights, ranked over the whole network
 
 def lenet5():
     for width, kind in product((.25, .5, 1., 2.), KINDS):
-        yield from settings_of('lenet5', kind, width, 5, [tuned(kind, 5, width, 'lenet5')], (1, 2, 3), 'lenet5')
+        best = [tuned(kind, 5, width, 'lenet5')]
+        yield from settings_of('lenet5', kind, width, 5, best, (1, 2, 3), 'lenet5')
 
 
 STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
@@ -169,8 +170,8 @@ def coverage(setting: dict, times: int = 300) -> dict:
     held = [low <= exponent <= high for low, high in (fit.interval() for fit in fits)]
     found = dict(held=float(np.mean(held)), identified=float(np.mean([fit.identified for fit in fits])),
                  mean_exponent=float(np.mean([fit.law.exponent for fit in fits])))
-    about = dict(floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=SPREAD, level=.9,
-                 draws=times)
+    about = dict(floor=floor, scale=scale, exponent=exponent, sizes=count, seeds=seeds, spread=SPREAD,
+                 level=.9, draws=times)
     return setting | about | found | made_by('python scripts/sweep.py coverage')
 
 

@@ -113,7 +113,8 @@ def test_every_picture_has_words_in_its_place(pages):
 
 def test_tables_have_no_nan(pages):
     wrong = {'nan', '<na>', 'nat'}
-    assert [name for name, page in pages.items() if wrong & {cell.strip().lower() for cell in page.cells}] == []
+    cells = {name: {cell.strip().lower() for cell in page.cells} for name, page in pages.items()}
+    assert [name for name, found in cells.items() if wrong & found] == []
     assert any('–' in page.cells for page in pages.values())
 
 

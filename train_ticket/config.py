@@ -264,7 +264,7 @@ def command_line(config: Config) -> str:
     parts = [getattr(config, name) for name in PARTS] + [config.gate]*bool(config.gate)
     defaults = {o.name: o.default for part in parts for o in options_of(part)} | dict(zero=0, set=[])
     if config.masks.gate == 'sigmoid':
-        defaults['keep'] = ...   # depends on other options: always stated
+        defaults['keep'] = ...   # always stated
     words = ['python scripts/train.py']
     for name, value in settings(config).items():
         if name in where or value == defaults[name]:
@@ -272,6 +272,6 @@ def command_line(config: Config) -> str:
         if isinstance(value, bool):
             words.append(f'--{"" if value else "no-"}{name}')
         else:
-            value = 'none' if value is None else value
-            words += [f'--{name} {part}' for part in (value if isinstance(value, list) else [value])]
+            parts = value if isinstance(value, list) else ['none' if value is None else value]
+            words += [f'--{name} {part}' for part in parts]
     return ' '.join(words)

@@ -248,7 +248,7 @@ def _scratch(stage: Stage, adaptive: bool, by_rows: bool) -> tuple: # bytes: ter
     return terms, 4*_lines(1 if by_rows else height, stage)*_lines(width, stage)
 
 # %% ../nbs/15_c.ipynb #f01ecc48
-def _group_places(sizes: list, scratch: int, total: int, flipped: bool) -> list: # of maps, then of the scratch
+def _group_places(sizes: list, scratch: int, total: int, flipped: bool) -> list: # maps, then scratch
     "The places of maps that live at the same time: the first at one end of the arena, the last at the other."
     first, *inner, last = sizes
     low, high = (last, total - first) if flipped else (first, total - last)
@@ -298,7 +298,8 @@ def smallest_arena(
 ) -> Arena:
     "The arena of the fewest bytes, with the fewest convolutions that work row by row."
     kinds = [isinstance(stage.module, nn.Linear) for stage in stages[:-1]] + [True]
-    return min((Arena(stages, adaptive, floats, n) for n in range(kinds.index(True) + 1)), key=lambda a: a.size)
+    found = [Arena(stages, adaptive, floats, rows) for rows in range(kinds.index(True) + 1)]
+    return min(found, key=lambda arena: arena.size)
 
 # %% ../nbs/15_c.ipynb #bbc3fbf6
 @dataclass

@@ -157,6 +157,7 @@ def _from_cache(path, state): # As `read_folder`, or None
     except _UNREADABLE:
         return None
 
+# %% ../nbs/07_arrays_folder.ipynb #f9c640ea
 def _to_cache(path, state, train, test, classes):
     held = io.BytesIO()
     np.savez(held, state=state, train=train.images, train_labels=train.labels, test=test.images,

@@ -40,8 +40,8 @@ class Augmentation:
     crop: float = option(1., 'random crop: least fraction of the area to keep')
     aspect: float = option(1., 'random crop: largest factor on width : height')
     elastic: float = option(0., 'random distortion: deviation in pixels')
-    brightness: float = option(0., 'random brightness: a factor of 1 ± at most this')
-    contrast: float = option(0., 'random contrast: a factor of 1 ± at most this')
+    brightness: float = option(0., 'random brightness: a factor, 1 ± this')
+    contrast: float = option(0., 'random contrast: a factor, 1 ± this')
     noise: float = option(0., 'Gaussian noise: deviation, where white is 1')
     fill: int = option(0, 'value outside the image, 0 to 255')
     flip: bool = option(False, 'mirror half of the images, left to right')
@@ -85,11 +85,11 @@ class Plan:
     rows: np.ndarray # int64 [n], which image
     shift: np.ndarray = None # int64 [n, 2], down and right; whole pixels
     flip: np.ndarray = None # bool [n], mirrored after the shift?
-    matrix: np.ndarray = None # float32 [n, 2, 3], result → source in pixels
+    matrix: np.ndarray = None # float32 [n, 2, 3], result → source
     gain: np.ndarray = None # float32 [n], value → gain·value + offset, clipped
     offset: np.ndarray = None # float32 [n]
-    bend: torch.Tensor = None # float32 [n, 2, H, W], displacement along x and y; of a batch only
-    noise: torch.Tensor = None # float32 [n, H, W, C], added; of a batch only
+    bend: torch.Tensor = None # float32 [n, 2, H, W], displacement; of a batch
+    noise: torch.Tensor = None # float32 [n, H, W, C], added; of a batch
 
     def __len__(self): return len(self.rows)
     def given(self): return {name: array for name, array in vars(self).items() if array is not None}

@@ -221,8 +221,8 @@ def make_optimizer(
 class OptimizerOptions:
     "Options of the optimizer."
     optimizer: str = option('adamw', 'optimizer of the scores (adaste, mirror: binary)', OPTIMIZERS)
-    lr: float | None = option(None, 'peak learning rate; by default 0.1 for the sigmoid gate with a density to '
-                                    'keep, 0.05 for other scores, 0.002 for dense weights')
+    lr: float | None = option(None, 'peak learning rate; by default 0.1 for the sigmoid gate with a target '
+                              'density, 0.05 for other scores, 0.002 for dense weights')
     trained_lr: float = option(.002, 'peak learning rate of other trained parameters, such as biases')
     weight_decay: float | None = option(None, 'weight decay; by default 0.02 for the sigmoid gate, else 0')
     def __post_init__(self):
