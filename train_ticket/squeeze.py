@@ -170,15 +170,16 @@ def _read_normalisation(reader: Reader) -> dict:
     return dict(mean=numbers[:channels], std=numbers[channels:]) if channels else {}
 
 # %% ../nbs/06_ticket_squeeze.ipynb #6c9c4d10
-def _read_facts(reader: Reader) -> tuple: # `Ticket`'s fields, density, are sizes differences?
+def _read_facts(reader: Reader) -> tuple: # fields, density, are sizes differences?
     kind, seed = reader.whole(), reader.whole()
     names = {number: name for name, number in prng.STREAMS.items()}
     if kind >= 128 or kind & 3 not in names: raise ValueError('it needs another train_ticket')
     arch, dataset = reader.text(), reader.text()
     args, classes = (parse_json(reader.text()) if kind & bit else None for bit in (8, 16))
-    facts = dict(seed=seed, distribution=names[kind & 3], arch=arch, arch_args=_arguments(arch, args))
-    facts |= dict(normalisation=_read_normalisation(reader), training=dict(dataset=dataset) if dataset else {},
-                  classes=DIGITS if classes is None else tuple(classes))
+    facts = dict(seed=seed, distribution=names[kind & 3], arch=arch, arch_args=_arguments(arch, args),
+                 normalisation=_read_normalisation(reader),
+                 training=dict(dataset=dataset) if dataset else {},
+                 classes=DIGITS if classes is None else tuple(classes))
     density = reader.decimal() if kind & 64 else .5
     if not 0 < density <= 1: raise ValueError(f'its density is {density}')
     return facts, density if kind & 4 else None, bool(kind & 32)
@@ -214,15 +215,19 @@ def _read_masks(reader: Reader, facts: dict, network: list, stated: list) -> tup
         layers.append(Layer(name, index, shape, scale, float(masks[name].mean()), ''))
     return layers, masks
 
+# %% ../nbs/06_ticket_squeeze.ipynb #056d8906
+def _opened(data: bytes) -> Reader: # Of what stands between the checksum and the end
+    body = data[len(MAGIC) + 4:]
+    if data[:len(MAGIC)] != MAGIC or hashlib.sha256(body).digest()[:4] != data[3:7]:
+        raise ValueError('it is damaged, or no compact ticket')
+    return Reader(body)
+
 # %% ../nbs/06_ticket_squeeze.ipynb #f079aefd
 def unsqueeze(
     data: bytes, # From `squeeze`, or from a stranger
 ) -> Ticket:
     "The ticket of a compact form. Raises ValueError if it is damaged."
-    body = data[len(MAGIC) + 4:]
-    if data[:len(MAGIC)] != MAGIC or hashlib.sha256(body).digest()[:4] != data[3:7]:
-        raise ValueError('it is damaged, or no compact ticket')
-    reader = Reader(body)
+    reader = _opened(data)
     facts, density, differences = _read_facts(reader)
     prng.seed_key(facts['seed'])
     check_images(facts['arch_args'], facts['normalisation'])
