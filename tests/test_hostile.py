@@ -53,12 +53,16 @@ def deflated(text: bytes) -> bytes:
     return coder.compress(text) + coder.flush()
 
 
+def fields_of(layer) -> dict: # as before there were candidates
+    return {name: value for name, value in asdict(layer).items() if name != 'candidate'}
+
+
 def version_1(ticket) -> bytes:
     "The ticket as the first version of the format wrote it."
     tensors = {f'mask.{name}': torch.from_numpy(pack(mask)) for name, mask in ticket.masks.items()}
     header = dict(format_version=1, prng_version=1, seed=ticket.seed, distribution=ticket.distribution,
                   arch=ticket.arch, arch_args=ticket.arch_args,
-                  layers=[asdict(layer) for layer in ticket.layers],
+                  layers=[fields_of(layer) for layer in ticket.layers],
                   normalisation=ticket.normalisation, classes=ticket.classes, training=ticket.training,
                   pure=ticket.pure)
     return save(tensors, texts(header))
@@ -70,7 +74,7 @@ def version_2(ticket) -> bytes:
     for layer in ticket.layers:
         data, coding = encode(ticket.masks[layer.name])
         tensors[f'mask.{layer.name}'] = torch.from_numpy(data)
-        layers.append(asdict(layer) | dict(kept=int(ticket.masks[layer.name].sum()), coding=coding))
+        layers.append(fields_of(layer) | dict(kept=int(ticket.masks[layer.name].sum()), coding=coding))
         del layers[-1]['density']
     about = dict(pure=ticket.pure, arch_args=ticket.arch_args, normalisation=ticket.normalisation,
                  classes=ticket.classes, layers=layers, training=ticket.training)
