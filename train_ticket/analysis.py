@@ -73,8 +73,8 @@ def ticket_path(folder: Path) -> Path: # of the best ticket, or of the dense twi
     if not (folder/'config.json').exists():
         raise TicketError(f'{folder}: not the folder of a run: '
                           'it has neither config.json nor best.ticket.safetensors')
-    raise TicketError(f'{folder}: no epoch has ended yet, so there is no ticket to look at: '
-                      'wait for the first one, or start anew if the run has crashed')
+    raise TicketError(f'{folder}: no epoch has ended yet, or the masks have not reached '
+                      'their density, so there is no ticket: wait, or start anew if the run has crashed')
 
 # %% ../nbs/16_analysis.ipynb #e13d2a1c
 def load_run(
