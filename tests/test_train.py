@@ -249,7 +249,8 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
 def test_stop_button(environment, tmp_path):
     "An interrupt to a notebook's kernel: `fit` returns the ticket, and the curve stands below the cell."
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
-    start = f"found = fit(name='cut', runs={str(tmp_path)!r}, dataset='digits', epochs=400, device='cpu')"
+    options = "dataset='digits', epochs=400, keep=None, device='cpu'"   # with a ticket from the first epoch on
+    start = f"found = fit(name='cut', runs={str(tmp_path)!r}, {options})"
     texts = 'from train_ticket.train import *', start, 'print(found)'
     cells = [nbformat.v4.new_code_cell(text) for text in texts]
     notebook = nbformat.v4.new_notebook(cells=cells)
