@@ -188,7 +188,8 @@ def test_wrong_hash(call, tmp_path):
 @pytest.mark.parametrize('blocks, culprit', [(10, 'best.ticket.safetensors'), (2000, 'checkpoints/epoch1')])
 def test_no_space_left(environment, tmp_path, blocks, culprit):
     "A limit on the size of files stands for the full disk: one line that names the file."
-    command = sys.executable, top/'scripts/train.py', *DIGITS, '--keep', 'none', '--epochs', 2, '--name', 'full'
+    options = '--keep', 'none', '--epochs', 2, '--name', 'full'
+    command = sys.executable, top/'scripts/train.py', *DIGITS, *options
     limited = f'ulimit -f {blocks}; exec "$@"'
     quiet = environment | dict(TQDM_DISABLE='1')
     done = run('bash', '-c', limited, '_', *command, cwd=tmp_path, env=quiet)
@@ -249,7 +250,7 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
 def test_stop_button(environment, tmp_path):
     "An interrupt to a notebook's kernel: `fit` returns the ticket, and the curve stands below the cell."
     nbformat, nbclient = pytest.importorskip('nbformat'), pytest.importorskip('nbclient')
-    options = "dataset='digits', epochs=400, keep=None, device='cpu'"   # with a ticket from the first epoch on
+    options = "dataset='digits', epochs=400, keep=None, device='cpu'"   # any density: a ticket at once
     start = f"found = fit(name='cut', runs={str(tmp_path)!r}, {options})"
     texts = 'from train_ticket.train import *', start, 'print(found)'
     cells = [nbformat.v4.new_code_cell(text) for text in texts]

@@ -259,12 +259,12 @@ def refuse_taken(run: RunOptions):
 
 # %% ../nbs/13_config.ipynb #a38ce18c
 def command_line(config: Config) -> str:
-    "The command that repeats a run, without name and folder."
+    "The command that repeats a run."
     left_out = 'name', 'runs', 'resume', 'overwrite', 'record', 'deepspeed_config'
     parts = [getattr(config, name) for name in PARTS] + [config.gate]*bool(config.gate)
     defaults = {o.name: o.default for part in parts for o in options_of(part)} | dict(zero=0, set=[])
     if config.masks.gate == 'sigmoid':
-        defaults['keep'] = ...   # always stated
+        defaults['keep'] = ...   # stated
     words = ['python scripts/train.py']
     for name, value in settings(config).items():
         if name in left_out or value == defaults[name]: continue

@@ -170,15 +170,14 @@ def _read_normalisation(reader: Reader) -> dict:
     return dict(mean=numbers[:channels], std=numbers[channels:]) if channels else {}
 
 # %% ../nbs/06_ticket_squeeze.ipynb #6c9c4d10
-def _read_facts(reader: Reader) -> tuple: # fields, density, are sizes differences?
+def _read_facts(reader: Reader) -> tuple: # fields, density, sizes as differences?
     kind, seed = reader.whole(), reader.whole()
-    names = {number: name for name, number in prng.STREAMS.items()}
+    names = {n: key for key, n in prng.STREAMS.items()}
     if kind >= 128 or kind & 3 not in names: raise ValueError('it needs another train_ticket')
     arch, dataset = reader.text(), reader.text()
     args, classes = (parse_json(reader.text()) if kind & bit else None for bit in (8, 16))
     facts = dict(seed=seed, distribution=names[kind & 3], arch=arch, arch_args=_arguments(arch, args),
-                 normalisation=_read_normalisation(reader),
-                 training=dict(dataset=dataset) if dataset else {},
+                 normalisation=_read_normalisation(reader), training=dict(dataset=dataset) if dataset else {},
                  classes=DIGITS if classes is None else tuple(classes))
     density = reader.decimal() if kind & 64 else .5
     if not 0 < density <= 1: raise ValueError(f'its density is {density}')
