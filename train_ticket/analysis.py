@@ -31,6 +31,7 @@ from torch import nn
 from . import prng
 from .coding import pack, unpack
 from .core import atomic_write, pick, read_records
+from .loggers import label_logs
 from .masks import fixed_masks, masks_of
 from .models import build
 from .ticket import Layer, Ticket, TicketError, load_ticket, summed_weights
@@ -414,7 +415,7 @@ def plot_gates(history: MaskHistory, ax=None):
     ax.grid(False)
     edges = np.arange(len(share) + 1) - .5, np.linspace(0, 1, BINS + 1)
     image = ax.pcolormesh(*edges, share.T, cmap='cividis', norm='symlog')
-    ax.figure.colorbar(image, ax=ax, label='gates (%), logarithmic')
+    ax.figure.colorbar(image, ax=ax, label='gates (%), logarithmic', ticks=[0, 1, 10, 100], format='{x:g}')
     ticks = range(0, len(share), -(-len(share)//5))
     ax.set_xticks(list(ticks), [f'{history.epochs[i]}\nβ {history.betas[i]:.3g}' for i in ticks])
     return finish(ax, f'Gates of all layers, n = {counts[0].sum():,}', xlabel='epoch', ylabel='soft mask')
@@ -438,7 +439,9 @@ def plot_curve(runs: list, key: str = 'loss', ax=None): # key: of a record, see 
     ax, label = axes(ax), LABELS.get(key, key)
     values = [ax.plot(*curve(run, key), label=run.name, **POINTS)[0].get_ydata() for run in runs]
     low, high = min(map(min, values)), max(map(max, values))
-    if 0 < 10*low < high and 'loss' not in key: ax.set_yscale('log')
+    if 0 < 10*low < high and 'loss' not in key:
+        ax.set_yscale('log')
+        label_logs(ax)
     ax.locator_params('x', integer=True)
     title = f'{label.split(" (")[0]}, n = {len(runs)} run{"s"*(len(runs) != 1)}'
     return finish(ax, title, xlabel='epoch', ylabel=label)
@@ -456,18 +459,19 @@ def plot_gap(run: RunFolder, ax=None):
     return finish(ax, f'{run.about}, n = 1 run', xlabel='epoch', ylabel='validation accuracy (%)')
 
 # %% ../nbs/16_analysis.ipynb #1dd0e539
-def plot_front_page(run: RunFolder, count: int = 5): # → a figure
+def plot_front_page(run: RunFolder, count: int = 10): # → a figure
     "Units of the first layer before and after the mask, and the accuracy over training."
     layout = [['weights', 'gap'], ['mask', 'gap'], ['product', 'gap']]
-    how = dict(figsize=(11, 4), layout='constrained', width_ratios=[1.25, 1])
+    how = dict(figsize=(11, 2.2), layout='constrained', width_ratios=[1.9, 1])
     figure, panels = plt.subplot_mosaic(layout, **how)
     texts = 'random weights\n±1, never trained', '× mask\n(black: kept)', '= what the\nnetwork uses'
     for what, text in zip(WHAT, texts):
         plot_units(run.ticket, what, None, count, count, panels[what]).set_title('')
         panels[what].set_ylabel(text, rotation=0, ha='right', va='center', fontsize=10)
     ax = plot_gap(run, panels['gap'])
+    ax.set(yticks=range(0, 101, 25))
     ax.axhline(100/max(len(run.ticket.classes), 1), color='gray', lw=1, ls=':', label='chance')
-    finish(ax, 'the mask hardens as β grows', ylim=(0, 102))
+    finish(ax, '', ylim=(0, 102))
     return figure
 
 # %% ../nbs/16_analysis.ipynb #08694a8a

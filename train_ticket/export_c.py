@@ -9,7 +9,7 @@ __all__ = ['PASSING', 'CALIBRATION_IMAGES', 'Unsupported', 'chain', 'Stage', 'ou
 # %% ../nbs/15_c.ipynb #c67a9773
 from dataclasses import dataclass, replace
 from pathlib import Path
-import argparse, math
+import argparse, logging, math
 import numpy as np
 import torch
 from torch import fx, nn, Tensor
@@ -19,7 +19,7 @@ from . import prng
 from .adaptive import encode_adaptive
 from .coding import image_width
 from .core import UserError, atomic_write, build_own, one_line_error
-from .datasets import load_dataset
+from .datasets import Dataset, load_dataset
 from .kernels import source_of
 from .masks import tensor_place
 from .ticket import Layer, Ticket, load_ticket, masked_weights, skeleton
@@ -416,42 +416,63 @@ def c_source(
 CALIBRATION_IMAGES = 1000   # The first images of the training set
 
 # %% ../nbs/15_c.ipynb #6502ac0b
+_ABOUT = dict(c='one C99 file for a microcontroller', onnx='one ONNX file, which holds the weights')
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('tt_export', description='Export a ticket to another format.')
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
-    about = 'one C99 file for a microcontroller'
-    _add_options(kinds.add_parser('c', help=about, description=f'Write a ticket as {about}.'))
+    for kind, about in _ABOUT.items():
+        options = kinds.add_parser(kind, help=about, description=f'Write a ticket as {about}.')
+        _add_options(options, f'digit.{kind}')
+        if kind == 'c':
+            _add_c_options(options)
     return parser
 
 # %% ../nbs/15_c.ipynb #57041750
-def _add_options(c: argparse.ArgumentParser):
-    c.add_argument('ticket', type=Path, help='the ticket file')
-    c.add_argument('-o', '--output', type=Path, default=Path('digit.c'), help='default: digit.c')
-    c.add_argument('--form', choices=('integer', 'float'), default='integer',
-                   help='arithmetic of the program (default: integer)')
-    c.add_argument('--masks', choices=('adaptive', 'bits'), default='adaptive',
-                   help='how masks are stored: small, or fast to read (default: adaptive)')
-    c.add_argument('--dataset', help='data set to calibrate with; default: that of the training')
-    c.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
+def _add_options(options: argparse.ArgumentParser, output: str):
+    options.add_argument('ticket', type=Path, help='the ticket file')
+    options.add_argument('-o', '--output', type=Path, default=Path(output), help=f'default: {output}')
+    options.add_argument('--dataset', help='the data set that gives training images, or their shape '
+                                           '(default: that of the training)')
+    options.add_argument('--model', metavar='FILE.py:factory', help='factory of your own network')
+
+# %% ../nbs/15_c.ipynb #8fc9d89f
+def _add_c_options(options: argparse.ArgumentParser):
+    options.add_argument('--form', choices=('integer', 'float'), default='integer',
+                         help='arithmetic of the program (default: integer)')
+    options.add_argument('--masks', choices=('adaptive', 'bits'), default='adaptive',
+                         help='how masks are stored: small, or fast to read (default: adaptive)')
 
 # %% ../nbs/15_c.ipynb #7c90f296
-def _images(ticket: Ticket, name: str = None) -> np.ndarray: # uint8 [N, H, W, C]
-    "Training images to calibrate the integer form with."
+def _dataset(ticket: Ticket, name: str = None) -> Dataset: # name: in place of that of the training
     name = name or ticket.training.get('dataset')
     if not name: raise UserError('the ticket does not name its data set: give one by --dataset')
-    data = load_dataset(name, ticket.arch_args.get('in_shape'))
-    return data.train.images[:CALIBRATION_IMAGES]
+    return load_dataset(name, ticket.arch_args.get('in_shape'))
 
-# %% ../nbs/15_c.ipynb #f8e1d4a1
+# %% ../nbs/15_c.ipynb #e6590e73
+def _write_c(ticket: Ticket, model, args) -> str: # a line on the file
+    data = _dataset(ticket, args.dataset) if args.form == 'integer' else None
+    images = data.train.images[:CALIBRATION_IMAGES] if data else None
+    text = c_source(ticket, images, args.masks, model)
+    atomic_write(args.output, text.encode())
+    return text.splitlines()[0][3:-1]
+
+# %% ../nbs/15_c.ipynb #d3a072a1
+def _write_onnx(ticket: Ticket, model, args) -> str: # a line on the file
+    from train_ticket.export import to_onnx
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)   # it reports that torchvision is missing
+    shape = ticket.arch_args.get('in_shape') or _dataset(ticket, args.dataset).shape
+    size = to_onnx(args.ticket, args.output, shape, model).stat().st_size
+    return f'{ticket.arch} as ONNX, {size:,} bytes, for images of {"×".join(map(str, shape))}'
+
+# %% ../nbs/15_c.ipynb #32e4ac16
 def main(argv=None) -> int: # exit code: 0, or 2 for a mistake
     "Export a ticket to another format: the command `tt_export`."
     args = _parser().parse_args(argv)
     try:
         ticket, model = load_ticket(args.ticket), build_own(args.model) if args.model else None
-        images = _images(ticket, args.dataset) if args.form == 'integer' else None
-        text = c_source(ticket, images, args.masks, model)
-        atomic_write(args.output, text.encode())
-    except (UserError, OSError) as error:
+        about = dict(c=_write_c, onnx=_write_onnx)[args.kind](ticket, model, args)
+    except (UserError, OSError, ImportError) as error:
         return one_line_error(error)
-    print(f'{args.output.name}: {text.splitlines()[0][3:-1]}')
+    print(f'{args.output.name}: {about}')
     return 0

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['HARD', 'SOFT', 'CURVES', 'LOGGERS', 'LoggerError', 'Logger', 'flat', 'JsonLogger', 'append', 'CsvLogger',
-           'TensorBoardLogger', 'WandbLogger', 'TrackioLogger', 'figure', 'plot_curve', 'in_notebook', 'LiveCurve',
-           'pixels', 'mask_picture', 'example_picture', 'check_loggers', 'Loggers', 'open_loggers', 'Pictures']
+           'TensorBoardLogger', 'WandbLogger', 'TrackioLogger', 'figure', 'label_logs', 'plot_curve', 'in_notebook',
+           'recipe', 'LiveCurve', 'pixels', 'mask_picture', 'example_picture', 'check_loggers', 'Loggers',
+           'open_loggers', 'Pictures']
 
 # %% ../nbs/12_loggers.ipynb #d8216392
 from importlib import import_module
@@ -169,6 +170,18 @@ def figure(rows: int = 1, columns: int = 1, size=(8, 2.6)): # a matplotlib figur
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False).ravel()
 
+# %% ../nbs/12_loggers.ipynb #7ededed6
+def label_logs(ax): # matplotlib's
+    "Label log axes with plain numbers: 1, 2 and 5 in each decade; on long axes the powers of ten remain."
+    from matplotlib.ticker import LogLocator, NullFormatter
+    for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == 'log'):
+        low, high = sorted(axis.get_view_interval())
+        if high <= 2000*low:
+            steps = (1, 2, 5) if high > 10*low else (1, 1.5, 2, 3, 4, 5, 7)
+            axis.set_major_locator(LogLocator(subs=steps))
+            axis.set_major_formatter('{x:,.10g}')
+            axis.set_minor_formatter(NullFormatter())
+
 # %% ../nbs/12_loggers.ipynb #26353721
 HARD, SOFT = 'validation, hard mask', 'validation, soft mask'
 CURVES = (dict(loss='training', validation_loss='validation'),
@@ -191,6 +204,7 @@ def plot_curve(
         ax.grid(alpha=.3)
         ax.legend(fontsize=8)
     axes[0].set(ylabel='cross-entropy (nats)', yscale='log')
+    label_logs(axes[0])
     axes[1].set(ylabel='accuracy', ylim=(None, 1))
     return axes
 
@@ -200,17 +214,31 @@ def in_notebook() -> bool:
     shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
     return type(shell).__name__ == 'ZMQInteractiveShell'
 
+# %% ../nbs/12_loggers.ipynb #21758635
+def recipe(
+    config: dict, # As in config.json
+    own=(), # Names of the objects that you passed: 'model', 'dataset', 'loaders'
+) -> str:
+    "A run's settings on one line, as the title of its curve."
+    data = 'your own data' if {'dataset', 'loaders'} & set(own) else config.get('dataset', '?')
+    network = config.get('model') or config.get('arch', '?')
+    parts = [f'{"your own network" if "model" in own else network} on {data}']
+    parts += [f'{key} {config[key]}' for key in ('seed', 'gate', 'keep') if config.get(key) is not None]
+    return ', '.join([*parts, config.get('optimizer', ''), f'lr {config.get("lr", "?")}'])
+
 # %% ../nbs/12_loggers.ipynb #b9b5707e
 class LiveCurve(Logger):
     "Shows a figure below the cell that grows with the run."
     def open(self):
         path = self.run/'metrics.jsonl'
         self.records = [json.loads(line) for line in open(path)] if path.exists() else []
-        self.shown = None
+        self.shown, own = None, self.run/'own.json'
+        self.title = recipe(self.config, json.loads(own.read_text()) if own.exists() else ())
     def log(self, record):
         from IPython.display import Image, display
         self.records.append(record)
         made, axes = figure(1, 2)
+        made.suptitle(self.title, fontsize=10)
         plot_curve(self.records, self.config.get('epochs'), axes)
         png = io.BytesIO()
         made.savefig(png, dpi=160)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'STATES', 'retry', 'retries', 'BROKEN', 'FACTS', 'FIGURES', 'CHANGES', 'PLACE', 'is_lost', 'slots',
            'finished', 'best_of', 'counts', 'told', 'file_of', 'same_space', 'record_of', 'records', 'as_lines', 'Task',
-           'Worker', 'run_study', 'closing', 'label_logs', 'draw_figure', 'report', 'Options', 'read_command', 'helper',
+           'Worker', 'run_study', 'closing', 'draw_figure', 'report', 'Options', 'read_command', 'helper',
            'start_helpers', 'publish', 'carry_out', 'main']
 
 # %% ../nbs/18_studies.ipynb #3cba586e
@@ -18,7 +18,6 @@ import json, multiprocessing, os, re, signal, socket, sys, tempfile, threading, 
 # %% ../nbs/18_studies.ipynb #f1036043
 import optuna, sqlalchemy, torch
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 
@@ -34,6 +33,7 @@ from .config import Config, configure
 from .core import (UserError, append_record, atomic_write, made_by, make_parser, one_line_error,
                                option, plain)
 from .engine import ConfigError
+from .loggers import label_logs
 
 # %% ../nbs/18_studies.ipynb #08a10e41
 from .spaces import (PRUNERS, SAMPLERS, Space, StudyError, check_space, draw, identity, made,
@@ -409,15 +409,6 @@ def closing(study, count: int = 10) -> str: # count: of the best trials
     best = pd.DataFrame(rows).sort_values('validation_accuracy', ascending=False).head(count)
     shown = best[['trial', *rows[0]['params'], 'validation_accuracy', *FACTS]]
     return f'{now}\n{shown.to_string(index=False, float_format="{:.4g}".format)}'
-
-# %% ../nbs/18_studies.ipynb #e2f0656c
-def label_logs(ax): # matplotlib's
-    "Label log axes with plain numbers: 1, 2 and 5 in each decade."
-    for axis in ax.xaxis, ax.yaxis:
-        if axis.get_scale() == 'log':
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter('{x:g}')
-            axis.set_minor_formatter(NullFormatter())
 
 # %% ../nbs/18_studies.ipynb #23959f27
 FIGURES = 'parallel_coordinate', 'slice', 'param_importances'
