@@ -459,10 +459,10 @@ def plot_gap(run: RunFolder, ax=None):
     return finish(ax, f'{run.about}, n = 1 run', xlabel='epoch', ylabel='validation accuracy (%)')
 
 # %% ../nbs/16_analysis.ipynb #1dd0e539
-def plot_front_page(run: RunFolder, count: int = 10): # → a figure
+def plot_front_page(run: RunFolder, count: int = 12): # → a figure
     "Units of the first layer before and after the mask, and the accuracy over training."
     layout = [['weights', 'gap'], ['mask', 'gap'], ['product', 'gap']]
-    how = dict(figsize=(11, 2.2), layout='constrained', width_ratios=[1.9, 1])
+    how = dict(figsize=(11, 2.2), layout='constrained', width_ratios=[1.5, 1])
     figure, panels = plt.subplot_mosaic(layout, **how)
     texts = 'random weights\n±1, never trained', '× mask\n(black: kept)', '= what the\nnetwork uses'
     for what, text in zip(WHAT, texts):
@@ -471,7 +471,7 @@ def plot_front_page(run: RunFolder, count: int = 10): # → a figure
     ax = plot_gap(run, panels['gap'])
     ax.set(yticks=range(0, 101, 25))
     ax.axhline(100/max(len(run.ticket.classes), 1), color='gray', lw=1, ls=':', label='chance')
-    finish(ax, '', ylim=(0, 102))
+    finish(ax, '', ylim=(0, 102), ylabel='accuracy (%)')
     return figure
 
 # %% ../nbs/16_analysis.ipynb #08694a8a
