@@ -410,7 +410,9 @@ def c_source(
     if images is not None: stages = calibrated(stages, zeros_of(ticket), images)
     program = Program(ticket, stages, images is None, masks)
     engine = source_of('digit.c').replace('/* TABLES */\n', _tables(program))
-    return f'/* {_about(program)}.\n   Written by train_ticket. */\n' + _defines(program) + engine
+    use = 'digit_class(image) returns the class of TT_HEIGHT rows of TT_WIDTH bytes'
+    head = f'/* {_about(program)}.\n   Written by train_ticket. Use: {use}. */\n'
+    return head + _defines(program) + engine
 
 # %% ../nbs/15_c.ipynb #8b72c68b
 CALIBRATION_IMAGES = 1000   # The first images of the training set

@@ -172,12 +172,13 @@ def figure(rows: int = 1, columns: int = 1, size=(8, 2.6)): # a matplotlib figur
 
 # %% ../nbs/12_loggers.ipynb #7ededed6
 def label_logs(ax): # matplotlib's
-    "Label log axes with plain numbers: 1, 2 and 5 in each decade; on long axes the powers of ten remain."
+    "Label log axes with plain numbers. Axes of more than four decades keep powers of ten."
     from matplotlib.ticker import LogLocator, NullFormatter
     for axis in (axis for axis in (ax.xaxis, ax.yaxis) if axis.get_scale() == 'log'):
         low, high = sorted(axis.get_view_interval())
-        if high <= 2000*low:
-            steps = (1, 2, 5) if high > 10*low else (1, 1.5, 2, 3, 4, 5, 7)
+        if high <= 1e4*low:
+            few, many = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)
+            steps = many if high <= 10*low else few if high <= 200*low else (1,)
             axis.set_major_locator(LogLocator(subs=steps))
             axis.set_major_formatter('{x:,.10g}')
             axis.set_minor_formatter(NullFormatter())
