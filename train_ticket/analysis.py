@@ -462,16 +462,14 @@ def plot_gap(run: RunFolder, ax=None):
 def plot_front_page(run: RunFolder, count: int = 12): # → a figure
     "Units of the first layer before and after the mask, and the accuracy over training."
     layout = [['weights', 'gap'], ['mask', 'gap'], ['product', 'gap']]
-    how = dict(figsize=(11, 2.2), layout='constrained', width_ratios=[1.5, 1])
-    figure, panels = plt.subplot_mosaic(layout, **how)
+    figure, panels = plt.subplot_mosaic(layout, figsize=(11, 2.2), layout='constrained', width_ratios=[3, 2])
     texts = 'random weights\n±1, never trained', '× mask\n(black: kept)', '= what the\nnetwork uses'
     for what, text in zip(WHAT, texts):
         plot_units(run.ticket, what, None, count, count, panels[what]).set_title('')
         panels[what].set_ylabel(text, rotation=0, ha='right', va='center', fontsize=10)
     ax = plot_gap(run, panels['gap'])
-    ax.set(yticks=range(0, 101, 25))
     ax.axhline(100/max(len(run.ticket.classes), 1), color='gray', lw=1, ls=':', label='chance')
-    finish(ax, '', ylim=(0, 102), ylabel='accuracy (%)')
+    finish(ax, '', ylim=(0, 102), yticks=range(0, 101, 25), ylabel='accuracy (%)')
     return figure
 
 # %% ../nbs/16_analysis.ipynb #08694a8a

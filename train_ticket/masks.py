@@ -423,7 +423,7 @@ def ticketize(
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
     **options, # Of `MaskOptions`: distribution, density, bias, affine, double_diagonal, candidates
 ) -> nn.Module:
-    "A copy with masks on its weights, for `fit` or a loop that calls `Masks.step`. Warns of what else trains."
+    "A copy with masks on its weights, for a loop that calls `Masks.step`. Warns of what else trains."
     _gateable(model, skip)   # before the copy, which some that can't be gated don't take
     model, options, skipped = deepcopy(model), MaskOptions(**options), _skipped(model, skip)
     if not options.affine: hold_affine(model, lambda path, p: p.requires_grad and not skipped(path))
