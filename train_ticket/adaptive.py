@@ -75,7 +75,7 @@ def predict(self: Model, sign: int) -> int: # 1…65535
 # %% ../nbs/05_adaptive.ipynb #d9de1ab2
 @patch
 def learn(self: Model, kept: bool):
-    "Take the bit that `predict` was about."
+    "Update the model with the bit that `predict` predicted."
     p, weights, rates = self.p, self.weights, self.rates
     error, variance = (65536 - p if kept else -p) >> 1, p*(65536 - p) >> 16
     self.noise = noise = (self.noise + 0x9E37) & 0xFFFF
@@ -90,7 +90,7 @@ def learn(self: Model, kept: bool):
 class Interval:
     "The state of a binary range coder: the numbers that the code may still be."
     def __init__(self): self.low, self.high = 0, 0xFFFFFFFF
-    def split(self, p: int) -> int: # the last number that means yes; p in 1…65535
+    def split(self, p: int) -> int: # the last number that means kept; p in 1…65535
         return self.low + ((self.high - self.low)*p >> 16)
     def narrow(self, p: int, kept: bool) -> bytes: # those that are settled now
         if kept: self.high = self.split(p)
@@ -173,7 +173,7 @@ def encode_adaptive(
     signs: np.ndarray, # bool, the same: True where the frozen weight is positive
     width: int = 0, # Columns that make one row of an image, 3…255; 0: no images
 ) -> bytes:
-    "The code of a mask; empty where it would take more than a bit per weight."
+    "The code of a mask; None where it would take more than a bit per weight."
     if library() is None: return encode_reference(mask, signs, width)
     keep, layer, columns = _arguments(signs, width)
     mask, code = np.ascontiguousarray(mask), np.empty(-(-mask.size//8), np.uint8)

@@ -21,7 +21,7 @@ class DataError(UserError):
     "Something is wrong with the data. The message is one line that names the thing and the remedy."
 
 class Unavailable(DataError):
-    "The data are not on this machine and cannot be had from elsewhere."
+    "The data are not on this machine and cannot be downloaded."
 
 # %% ../nbs/07_arrays.ipynb #a2831116
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _validation_count(validation, n): # a count or a fraction; None: a twelfth, 
     share = 1/12 if validation is None else validation
     count = max(1, round(share*n)) if 0 < share < 1 else int(share)
     if 0 < count < n: return count
-    raise DataError(f'validation={validation!r} leaves nothing of the {n:,} training pictures; '
+    raise DataError(f'validation={validation!r} leaves nothing of the {n:,} training images; '
                     f'give a count below {n:,} or a fraction below 1')
 
 # %% ../nbs/07_arrays.ipynb #bc1e0778

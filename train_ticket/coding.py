@@ -113,7 +113,7 @@ def encode(
 
 # %% ../nbs/05_coding.ipynb #305f1b1b
 def _check_size(data: np.ndarray, coding: str, size: int):
-    "A `ValueError` unless so many bytes can be a mask of so many weights."
+    "A `ValueError` unless a mask of this size can have this many bytes."
     least = dict(bits=-(-size//8)) | dict.fromkeys(['range', 'adaptive'], -(-size//WEIGHTS_PER_BYTE))
     if coding not in least: raise ValueError(f'a mask is coded as {coding!r}, not bits, range or adaptive')
     if coding == 'adaptive' and size > ADAPTIVE_WEIGHTS:
@@ -193,7 +193,7 @@ def _depth(value) -> int:
 def parse_json(
     text, # str or bytes
 ):
-    "JSON from a stranger; a `ValueError` where a key stands twice or the nesting is deep."
+    "JSON from an untrusted source; a `ValueError` where a key occurs twice or the nesting is deep."
     value = json.loads(text, object_pairs_hook=_unique)
     if _depth(value) > 50: raise ValueError('its header is nested too deeply')
     return value
@@ -345,9 +345,9 @@ HEADER_WORDS = _NAMES + _RECORD # The preset dictionary of format 2
 
 # %% ../nbs/05_coding.ipynb #e104b478
 def expand(
-    data: bytes, # From a file that nobody vouches for
+    data: bytes, # From an untrusted file
 ):
-    "The header of format 2; a `ValueError` where it is damaged or swells up like a bomb."
+    "The header of format 2; a `ValueError` where it is damaged or expands to too many bytes."
     coder = zlib.decompressobj(-15, zdict=HEADER_WORDS)
     try:
         text = coder.decompress(data, 4096 + 64*len(data))

@@ -67,7 +67,7 @@ def warn(
 # %% ../nbs/00_core.ipynb #5190b651
 @contextmanager
 def brief_warnings(
-    shown: bool = True, # False: print none, as on all ranks but the first
+    shown: bool = True, # False: print none, as in all but the first of several processes
 ):
     "A context that prints every warning as one line, `note: …`, on stderr. For command lines."
     with warnings.catch_warnings():
@@ -389,7 +389,7 @@ def suited(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype) if images.is_floating_point() else images
 
 # %% ../nbs/00_core.ipynb #f75270af
-def _module_of(place: str): # import a file's path or a module's name; what can be found from here is found
+def _module_of(place: str): # import a file, or a module that is installed or in the working directory
     if not place.endswith('.py'):
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
@@ -406,7 +406,7 @@ def _module_of(place: str): # import a file's path or a module's name; what can 
     return module
 
 # %% ../nbs/00_core.ipynb #6b62169d
-def _found(text: str): # what the text names, of any kind
+def _found(text: str): # the object that the text names, of any type
     place, _, name = text.rpartition(':')
     if not place or not name:
         raise UserError(f'{text!r} names no network: write FILE.py:factory or package.module:factory')

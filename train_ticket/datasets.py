@@ -100,7 +100,7 @@ def load_dataset(
     split_seed: int = 0, # Fixes which images that is
     download: bool = True, # From the network?
 ): # A `Dataset`
-    "A data set by name. 'auto' is MNIST where it can be had, else the digits."
+    "A data set by name. 'auto' is MNIST if available, else the digits."
     in_shape, split = parse_shape(in_shape), dict(validation=validation, split_seed=split_seed)
     if name == 'auto': return _mnist_or_digits(in_shape, download=download, **split)
     *parts, classes, source = _load(name, in_shape, on_bad_image, download)
@@ -112,7 +112,7 @@ def _mnist_or_digits(in_shape, **options): # What 'auto' means
     try:
         return load_dataset('mnist', in_shape, **options)
     except Unavailable as error:
-        print(f'MNIST is not to be had here: {error}.\nTraining on the small embedded digits instead '
+        print(f'MNIST is not available here: {error}.\nTraining on the small embedded digits instead '
               '(--dataset digits): figures are NOT comparable with MNIST.', file=sys.stderr, flush=True)
     return replace(load_dataset('digits', in_shape, **options), fallback=True)
 

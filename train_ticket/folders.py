@@ -37,7 +37,7 @@ def scan_folder(
 ): # ((files, labels) of the training set, the same of the test set, class names)
     "The images of a folder and what they show."
     if not root.is_dir():
-        raise DataError(f'{root} is not a folder; folder:PATH wants one with train/<class>/, test/<class>/')
+        raise DataError(f'{root} is not a folder; folder:PATH needs one with train/<class>/, test/<class>/')
     parts = [_class_files(root/part) for part in ('train', 'test')]
     odd = sorted(parts[0].keys() ^ parts[1].keys())
     if odd:

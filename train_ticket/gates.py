@@ -74,7 +74,7 @@ def __repr__(self: Gate):
 # %% ../nbs/02_gates.ipynb #88758a91
 @patch
 def at(self: Gate, progress: float, scores: list = ()) -> GateState: # scores: of all layers
-    "The state at this progress, from 0 to 1. Called before every step; may freeze scores in place."
+    "The state at this progress. Called before every step; the gem gate removes scores in place."
     return GateState(progress)
 
 @patch

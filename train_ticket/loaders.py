@@ -300,7 +300,7 @@ def state_dict(self: Loader):
 def load_state_dict(self: Loader,
     state: dict, # From `state_dict`, of any back end and any number of ranks
 ):
-    "Go on where a state was taken; a `DataError` where the batches would not be the same ones."
+    "Continue where a state was taken; a `DataError` where the batches would not be the same ones."
     here = self.state_dict()
     other = [f'{key} was {state[key]} and is {here[key]}' for key in ('seed', 'pictures', 'global_batch')
              if state[key] != here[key]]
@@ -491,11 +491,11 @@ LOADERS = {'dali': DaliLoader, 'resident': ResidentLoader}
 def _check_sizes(name, n, batch_size, drop_last, rank=0, world_size=1, **_): # of a split with n images
     if batch_size < 1 or not 0 <= rank < world_size:
         raise DataError(f'batch_size={batch_size}, rank={rank}, world_size={world_size}: a batch needs at '
-                        'least one picture, and a rank is less than the number of ranks')
+                        'least one image, and a rank is less than the number of ranks')
     if n < world_size:
-        raise DataError(f'{name} has {n:,} pictures, fewer than the {world_size} ranks; use fewer ranks')
+        raise DataError(f'{name} has {n:,} images, fewer than the {world_size} ranks; use fewer ranks')
     if drop_last and n < batch_size*world_size:
-        raise DataError(f'{name} has {n:,} pictures, fewer than one batch of {batch_size} on each of '
+        raise DataError(f'{name} has {n:,} images, fewer than one batch of {batch_size} on each of '
                         f'{world_size} ranks; take --batch_size {n//world_size*world_size} or less')
 
 # %% ../nbs/08_loaders.ipynb #68873490

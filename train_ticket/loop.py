@@ -109,7 +109,7 @@ class State:
     epoch: int = 0         # Completed epochs
     step: int = 0          # Completed steps of the current epoch
     best: float = -1.      # Best validation accuracy so far, 0…1
-    best_epoch: int = 0    # The epoch that reached it, from 1
+    best_epoch: int = 0    # The epoch that reached it, from 1; 0: none yet
     seconds: float = 0.    # Time spent on training, without validation
     before: float = 0.     # Of these, the seconds of completed epochs
     images: int = 0        # Images of completed epochs, over all ranks
@@ -414,7 +414,7 @@ class History(Callback):
 
 # %% ../nbs/10_loop.ipynb #d32c83ec
 class Patience(Callback):
-    "Ends a run whose validation accuracy has not risen for a number of epochs."
+    "Ends a run whose best epoch lies a number of epochs back, once there is one."
     def __init__(self, epochs: int):
         self.epochs = epochs
     def before_epoch(self, run):

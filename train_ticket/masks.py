@@ -73,7 +73,7 @@ class Mask(nn.Module):
         shape: tuple, # Of the weight, (out, …)
         gate: Gate = None, # None: `SigmoidGate()`
         seed: int = 0, # 0…2⁶⁴−1
-        layer: int = 0, # For the generator
+        layer: int = 0, # Its number
         distribution: str = 'signed', # A key of `STREAMS`
         scale: float = None, # None: `he_scale` of a row
         candidates: int = 1, # Weights per connection
@@ -423,7 +423,7 @@ def ticketize(
     skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
     **options, # Of `MaskOptions`: distribution, density, bias, affine, double_diagonal, candidates
 ) -> nn.Module:
-    "A copy with masks on its weights, for a loop that calls `Masks.step`. Warns of what else trains."
+    "A copy of a network with masks. Your own loop calls `Masks.step`. Warns if anything isn't gated."
     _gateable(model, skip)   # before the copy, which some that can't be gated don't take
     model, options, skipped = deepcopy(model), MaskOptions(**options), _skipped(model, skip)
     if not options.affine: hold_affine(model, lambda path, p: p.requires_grad and not skipped(path))
@@ -462,7 +462,7 @@ def grouped(self: Inventory, names, tensors: bool = True) -> str:
 # %% ../nbs/03_masks.ipynb #df4b6912
 @patch
 def note(self: Inventory) -> str: # '' where all is gated
-    "What isn't gated, in a line; `print(inventory(model))` says more."
+    "What isn't gated, in a line; `print(inventory(model))` prints more."
     rest = ('trained as usual', self.trained), ('measured', self.measured), ('fixed', self.fixed)
     parts = [f'{what}: {self.grouped(names, False)}' for what, names in rest if names]
     return '; '.join([f'{len(self.gated)} gated', *parts])*bool(parts)
@@ -555,6 +555,6 @@ def fixed_masks(model: nn.Module):
 # %% ../nbs/03_masks.ipynb #7aa7cbed
 @patch
 def apply(self: MaskOptions, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
-    "The ticket of a dense network, as the options say."
+    "Gate a dense network with these options."
     options = asdict(self) | dict(skip=tuple(filter(None, self.skip.split(','))), gate=gate)
     return ticketize(model, seed, **options)

@@ -155,7 +155,7 @@ def conv6(
 def conv3(
     width: float = 1., in_shape: tuple = (1, 28, 28), classes: int = 10,
 ) -> nn.Module: # x [B, *in_shape] → logits [B, classes]
-    "Convolutions 16-32-64 of 3×3, max-pooling after two of them (below 24 pixels the last two), then 10."
+    "3×3 convolutions 16-32-64, max-pooling after the first two (below 24 pixels: last two), then 10."
     (a, b, c), small = [_wide(units, width) for units in (16, 32, 64)], min(in_shape[1:]) < 24
     early, late = ([], [nn.MaxPool2d(2)]) if small else ([nn.MaxPool2d(2)], [])
     layers = [nn.Conv2d(in_shape[0], a, 3), nn.ReLU(), *early, nn.Conv2d(a, b, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -288,7 +288,7 @@ def vit(
                          *blocks, TokenMean(), after, nn.Linear(dim, classes))
 
 # %% ../nbs/04_models.ipynb #13361f03
-def _check_sizes(width, in_shape, classes): # a `UserError` that names the one that cannot be
+def _check_sizes(width, in_shape, classes): # a `UserError` that names the impossible one
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width < math.inf:
         raise UserError(f'width must be above 0, not {str(width)[:80]!r}')
     if not isinstance(in_shape, (list, tuple)) or len(in_shape) != 3:
@@ -303,9 +303,9 @@ def build(
     width: float = 1., # Multiplies every hidden layer
     in_shape: tuple = (1, 28, 28), # Channels, height, width of an image
     classes: int = 10,
-    **options, # What else the network takes
+    **options, # Other arguments of the network
 ) -> nn.Module: # Dense, freshly initialised. x float [B, *in_shape] → logits [B, classes]
-    "A reference network by its name. A `UserError` at an unknown name or option, or a size that cannot be."
+    "A reference network by its name. Raises `UserError` for unknown names and impossible sizes."
     make = pick(MODELS, arch, 'architecture')
     known = list(inspect.signature(make).parameters)
     for name in options:

@@ -44,7 +44,7 @@ IDX_FILES = ('train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz',
 
 @dataclass(frozen=True)
 class Source:
-    "The files of a data set, where to get them, and how to know them."
+    "The files of a data set, where to get them, and how to verify them."
     name: str # The data set's name, and its folder's
     hashes: tuple # SHA-256 of each file
     mirrors: tuple # Addresses that a file name is appended to
@@ -130,7 +130,7 @@ def downloader(
     return download
 
 # %% ../nbs/07_arrays_sources.ipynb #6af311c6
-def _from_mirrors(file, source, mirrors, folder, attempts=3): # The path of a sound file
+def _from_mirrors(file, source, mirrors, folder, attempts=3): # The path of a verified file
     from requests import RequestException   # Of the network, not of the disk
     for attempt in range(attempts):
         time.sleep(.2*(2**attempt - 1))

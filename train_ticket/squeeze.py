@@ -97,7 +97,8 @@ def _check_squeezable(ticket: Ticket):
     if ticket.firsts != ticket.layers:
         raise TicketError('a ticket of several candidates per weight has no compact form')
     if ticket.arch == 'custom' or not ticket.pure or ticket.measured:
-        raise TicketError('only pure tickets of the registry\'s networks have a compact form')
+        raise TicketError('only pure tickets of the registry\'s networks have a compact form, '
+                          'and only without measured values')
     held = [(layer.index, layer.name, layer.shape) for layer in ticket.layers]
     if held != [(i, *of) for i, of in enumerate(_network(ticket.arch, ticket.arch_args))]:
         raise TicketError('only tickets with a mask on each weight have a compact form')
@@ -223,7 +224,7 @@ def _opened(data: bytes) -> Reader: # Of what stands between the checksum and th
 
 # %% ../nbs/06_ticket_squeeze.ipynb #f079aefd
 def unsqueeze(
-    data: bytes, # From `squeeze`, or from a stranger
+    data: bytes, # From `squeeze`, or from an untrusted source
 ) -> Ticket:
     "The ticket of a compact form. Raises ValueError if it is damaged."
     reader = _opened(data)

@@ -331,7 +331,7 @@ def _inside(layer: Layer, name: str) -> str: return f'{layer.place}.{name}'.remo
 
 # %% ../nbs/06_ticket.ipynb #90be8f60
 def diagonal_of(ticket: Ticket, layer: Layer) -> DoubleDiagonal: # or None
-    "The trained diagonals of a mixed network's layer; a `TicketError` where their values don't fit."
+    "The trained diagonals of a layer; a `TicketError` where their values don't fit."
     values = ticket.trained.get(_inside(layer, 'diagonal.values'))
     if values is None: return None
     wanted = 2, max(layer.shape[0], math.prod(layer.shape[1:]))
@@ -420,8 +420,8 @@ def to_model(
 class Audit:
     "What an audit found."
     pure: bool            # Masks are all that was learned by gradient
-    findings: tuple       # What speaks against it, a sentence each
-    remarks: tuple = ()   # What else there is to know: measured values, and what couldn't be checked
+    findings: tuple       # Reasons why it isn't pure, a sentence each
+    remarks: tuple = ()   # Other facts: measured values, and what couldn't be checked
 
     def __str__(self):
         if not self.pure: return 'not pure: ' + '; '.join(self.findings + self.remarks)

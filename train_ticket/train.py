@@ -477,7 +477,7 @@ def next_rows(s: dict) -> list:
 
 # %% ../nbs/13_train.ipynb #98040379
 def where_it_stands(config: Config, stopped: Interrupted) -> dict: # Its names are below
-    "The position of an interrupted run, and its best ticket so far."
+    "The position of an interrupted run, and its best ticket, if there is one yet."
     place = f', runs={config.run.runs!r}'*(config.run.runs != RunOptions.runs)
     print(farewell(stopped, f'fit(name={config.run.name!r}{place}, resume=True)'))
     path, state = config.ticket_path, stopped.state
