@@ -10,7 +10,7 @@ __all__ = ['BAD_IMAGES', 'ARCHIVES', 'scan_folder', 'decode', 'read_folder', 'fi
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import hashlib, io, shutil, sys, tarfile, zipfile, zlib
+import errno, hashlib, io, shutil, sys, tarfile, zipfile, zlib
 import numpy as np
 from tqdm.auto import tqdm
 from .arrays import DataError, Split, data_roots, fitted
@@ -43,6 +43,7 @@ def scan_folder(
     if odd:
         raise DataError(f'train/ and test/ of {root} need the same classes: {", ".join(odd[:5])} in only one '
                         'of them')
+    if len(parts[0]) < 2: raise DataError(f'{root} has one class only, {min(parts[0])!r}; add another one')
     files = [sum(part.values(), []) for part in parts]
     labels = [np.repeat(np.arange(len(part)), list(map(len, part.values()))) for part in parts]
     return *zip(files, labels), tuple(parts[0])
@@ -129,7 +130,9 @@ def read_archive(
         except DataError as error:
             raise DataError(str(error).replace(folder, str(archive))) from None
         except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f'{archive} cannot be unpacked ({error}); replace it') from None
+            full = getattr(error, 'errno', None) == errno.ENOSPC
+            remedy = 'set TMPDIR to another folder' if full else 'replace it'
+            raise DataError(f'{archive} cannot be unpacked ({error}); {remedy}') from None
 
 # %% ../nbs/07_arrays_folder.ipynb #caeec03a
 def fingerprint(
