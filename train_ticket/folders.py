@@ -24,8 +24,9 @@ def _class_files(folder): # A split's folder → {class: [files]}
     is_image = lambda path: path.suffix.lower() in ('.png', '.jpg', '.jpeg')
     classes = {sub.name: list(filter(is_image, shown(sub.iterdir())))
                for sub in shown(folder.iterdir()) if sub.is_dir()}
-    if not classes:
-        raise DataError(f'{folder} has no class folders; images belong in {folder}/<class>/')
+    if len(classes) < 2:
+        raise DataError(f'{folder} has {len(classes) or "no"} class folders, not two or more; '
+                        f'images belong in {folder}/<class>/')
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise DataError(f'{folder/empty[0]} has no PNG or JPEG image; add some or delete the folder')
@@ -43,7 +44,6 @@ def scan_folder(
     if odd:
         raise DataError(f'train/ and test/ of {root} need the same classes: {", ".join(odd[:5])} in only one '
                         'of them')
-    if len(parts[0]) < 2: raise DataError(f'{root} has one class only, {min(parts[0])!r}; add another one')
     files = [sum(part.values(), []) for part in parts]
     labels = [np.repeat(np.arange(len(part)), list(map(len, part.values()))) for part in parts]
     return *zip(files, labels), tuple(parts[0])
@@ -118,10 +118,10 @@ def find_folder(
 
 # %% ../nbs/07_arrays_folder.ipynb #bad04e33
 def read_archive(
-    archive: Path, # One of the `ARCHIVES`
+    archive: Path, # Of `ARCHIVES`
     *options, # Of `read_folder`
 ): # As `read_folder`
-    "Unpack an archive into a temporary folder and read that; a `DataError` where it can't be unpacked."
+    "Unpack an archive into a temporary folder and read that; a `DataError` where that fails."
     safe = {} if archive.suffix == '.zip' else dict(filter='data')
     with TemporaryDirectory() as folder:
         try:

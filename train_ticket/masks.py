@@ -277,7 +277,7 @@ def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the
     everywhere = [(m, t, p) for m in model.modules() for t, p in m.named_parameters(recurse=False)]
     return [(m, t) for m, t, p in everywhere if p is weight] or [(module, tensor)]
 
-# %% ../nbs/03_masks.ipynb #ee9c4a25
+# %% ../nbs/03_masks.ipynb #b61e0d37
 @dataclass
 class Weight:
     "A weight that a mask can be put on."
@@ -286,6 +286,7 @@ class Weight:
     tensor: str          # Its name in the module
     parameter: Tensor
 
+# %% ../nbs/03_masks.ipynb #ee9c4a25
 def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_modules`
     "The weights of a network that aren't gated yet."
     found = []
