@@ -3,6 +3,9 @@ import json, os, signal, socket, subprocess, sys, time
 from pathlib import Path
 import pytest
 from conftest import losses, summary, top
+from train_ticket.datasets import load_dataset
+from train_ticket.loaders import make_loader
+from train_ticket.ticket import accuracy, load_ticket, to_model
 
 DIGITS = '--dataset digits --batch_size 64 --seed 5'.split()
 LOCAL, HOSTS = str(top/'scripts/launch_local_train.sh'), str(top/'scripts/launch_distributed_train.sh')
@@ -139,8 +142,16 @@ sys.exit(max(rank.wait() for rank in ranks))
 '''
 
 
+NORMED = '''
+from torch import nn
+def normed():
+    layers = nn.Linear(64, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10)
+    return nn.Sequential(nn.Flatten(), *layers)
+'''
+
+
 def test_slurm(start, environment, tmp_path):
-    "DeepSpeed's Slurm launcher, with an srun that starts its tasks here."
+    "DeepSpeed's Slurm launcher, with an srun that starts its tasks here; the ticket is what was validated."
     (tmp_path/'bin').mkdir()
     (tmp_path/'hosts').write_text('127.0.0.1 slots=1\n127.0.0.2 slots=1\n')
     for name, text in ('srun', SRUN), ('sinfo', '#!/bin/sh\n'):
@@ -148,10 +159,19 @@ def test_slurm(start, environment, tmp_path):
         (tmp_path/'bin'/name).chmod(0o755)
     how = '--launcher', 'slurm', '--hostfile', 'hosts', '--master_port', free_port()
     path = f'{tmp_path}/bin:{environment["PATH"]}'
-    done = start(HOSTS, *how, *DIGITS, '--epochs', 2, '--name', 'slurm', PATH=path)
+    (tmp_path/'net.py').write_text(NORMED)
+    own = '--epochs 2 --in_shape 1x8x8 --model net.py:normed'.split()
+    done = start(HOSTS, *how, *DIGITS, *own, '--name', 'slurm', PATH=path)
     said, wrong = done.communicate(timeout=120)
     assert done.returncode == 0, wrong
-    assert summary(tmp_path/'runs/slurm')['world_size'] == 2 and said.count('test accuracy') == 1
+    found = summary(tmp_path/'runs/slurm')
+    assert found['world_size'] == 2 and said.count('test accuracy') == 1
+    validation = make_loader(load_dataset('digits', (1, 8, 8)), 'validation', backend='resident')
+    space = {}
+    exec(NORMED, space)
+    again = accuracy(to_model(load_ticket(tmp_path/found['ticket']), space['normed']()), validation)
+    record = json.loads((tmp_path/'runs/slurm/metrics.jsonl').read_text().splitlines()[-1])
+    assert again['loss'] == pytest.approx(record['validation_loss'])
 
 
 @pytest.mark.parametrize('arguments, words', [

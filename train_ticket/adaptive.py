@@ -7,6 +7,7 @@ __all__ = ['BIAS', 'ROW', 'SIGN', 'BAND', 'NEAR', 'LOGISTIC', 'FIRST_RATES', 'LE
            'Interval', 'encode_reference', 'decode_reference', 'library', 'encode_adaptive', 'decode_adaptive']
 
 # %% ../nbs/05_adaptive.ipynb #2e812225
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, repeat
 import ctypes, math, os, shutil
@@ -151,14 +152,14 @@ def _declared(library):
 
 # %% ../nbs/05_adaptive.ipynb #43111aaf
 @lru_cache
-def library(): # A ctypes library, or None where there is no compiler
+def library(): # A ctypes library, or None where it can't be compiled or loaded
     "The coder in C, compiled at first use."
     from train_ticket.kernels import C_FLAGS, compile_c, source_of
     own = os.environ.get('CC')
     for compiler in [own] if own else filter(shutil.which, ('cc', 'gcc', 'clang')):
-        try: path = compile_c(source_of('adaptive.c'), compiler, C_FLAGS, cache_folder())
-        except OSError: path = None   # a cache that can't be written
-        if path: return _declared(ctypes.CDLL(str(path)))
+        with suppress(OSError):   # no such compiler, or a cache that can't be written or run from
+            path = compile_c(source_of('adaptive.c'), compiler, C_FLAGS, cache_folder())
+            if path: return _declared(ctypes.CDLL(str(path)))
 
 # %% ../nbs/05_adaptive.ipynb #9f296b1d
 def _arguments(signs: np.ndarray, width: int): # of the C functions: bytes they point to, layer, columns
@@ -172,11 +173,14 @@ def encode_adaptive(
     mask: np.ndarray, # bool [rows, fan_in]
     signs: np.ndarray, # bool, the same: True where the frozen weight is positive
     width: int = 0, # Columns that make one row of an image, 3…255; 0: no images
-) -> bytes:
-    "The code of a mask; None where it would take more than a bit per weight."
-    if library() is None: return encode_reference(mask, signs, width)
+) -> bytes: # None where it would take more than a bit per weight
+    "The code of a mask."
+    most = -(-mask.size//8)
+    if library() is None:
+        code = encode_reference(mask, signs, width)
+        return code if len(code) <= most else None
     keep, layer, columns = _arguments(signs, width)
-    mask, code = np.ascontiguousarray(mask), np.empty(-(-mask.size//8), np.uint8)
+    mask, code = np.ascontiguousarray(mask), np.empty(most, np.uint8)
     size = library().tt_encode_mask(mask.ctypes.data, ctypes.byref(layer), columns.ctypes.data,
                                     code.ctypes.data, code.size)
     return code[:size].tobytes() if size >= 0 else None

@@ -10,7 +10,7 @@ __all__ = ['BAD_IMAGES', 'ARCHIVES', 'scan_folder', 'decode', 'read_folder', 'fi
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import hashlib, io, shutil, sys, tarfile, zipfile, zlib
+import errno, hashlib, io, shutil, sys, tarfile, zipfile, zlib
 import numpy as np
 from tqdm.auto import tqdm
 from .arrays import DataError, Split, data_roots, fitted
@@ -24,8 +24,9 @@ def _class_files(folder): # A split's folder → {class: [files]}
     is_image = lambda path: path.suffix.lower() in ('.png', '.jpg', '.jpeg')
     classes = {sub.name: list(filter(is_image, shown(sub.iterdir())))
                for sub in shown(folder.iterdir()) if sub.is_dir()}
-    if not classes:
-        raise DataError(f'{folder} has no class folders; images belong in {folder}/<class>/')
+    if len(classes) < 2:
+        raise DataError(f'{folder} has {len(classes) or "no"} class folders, not two or more; '
+                        f'images belong in {folder}/<class>/')
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise DataError(f'{folder/empty[0]} has no PNG or JPEG image; add some or delete the folder')
@@ -117,10 +118,10 @@ def find_folder(
 
 # %% ../nbs/07_arrays_folder.ipynb #bad04e33
 def read_archive(
-    archive: Path, # One of the `ARCHIVES`
+    archive: Path, # Of `ARCHIVES`
     *options, # Of `read_folder`
 ): # As `read_folder`
-    "Unpack an archive into a temporary folder and read that; a `DataError` where it can't be unpacked."
+    "Unpack an archive into a temporary folder and read that; a `DataError` where that fails."
     safe = {} if archive.suffix == '.zip' else dict(filter='data')
     with TemporaryDirectory() as folder:
         try:
@@ -129,7 +130,9 @@ def read_archive(
         except DataError as error:
             raise DataError(str(error).replace(folder, str(archive))) from None
         except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f'{archive} cannot be unpacked ({error}); replace it') from None
+            full = getattr(error, 'errno', None) == errno.ENOSPC
+            remedy = 'set TMPDIR to another folder' if full else 'replace it'
+            raise DataError(f'{archive} cannot be unpacked ({error}); {remedy}') from None
 
 # %% ../nbs/07_arrays_folder.ipynb #caeec03a
 def fingerprint(

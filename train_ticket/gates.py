@@ -301,6 +301,10 @@ class PopupGate(StraightThrough):
     "mask = 1 for the highest fraction of |score| (Ramanujan and others 2020)."
     keep: float = option(.5, 'target density, the fraction of weights to keep')
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.keep is None: raise UserError('gate popup needs keep, the fraction of weights to keep')
+
     def rank(self, scores):
         return scores.abs()
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SUMS', 'LoopOptions', 'check_loop', 'BareEngine', 'Ranks', 'State', 'Callback', 'OwnLoader', 'Run', 'fill_in',
-           'device_of', 'train_step', 'train_epoch', 'begin_epoch', 'position', 'restore_position', 'evaluate',
-           'validate', 'mask_statistics', 'beta_of', 'measure', 'judge', 'train', 'History', 'Patience', 'ProgressBar']
+           'device_of', 'train_step', 'train_epoch', 'begin_epoch', 'share_statistics', 'position', 'restore_position',
+           'evaluate', 'validate', 'mask_statistics', 'beta_of', 'measure', 'judge', 'train', 'History', 'Patience',
+           'ProgressBar']
 
 # %% ../nbs/10_loop.ipynb #02c815f2
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from torch.nn.utils.parametrize import cached
 from tqdm.auto import tqdm
 from .core import UserError, dtype_of, keep_large_blocks, option, suited
 from .gates import discretisation_gap
-from .masks import Masks, fixed_masks, hard_masks, masks_of, soft_masks
+from .masks import Masks, fixed_masks, hard_masks, inventory, masks_of, soft_masks
 from .optim import set_lr
 from .ticket import accuracy, logits_of
 
@@ -291,11 +292,21 @@ def begin_epoch(run: Run):
     if run.state.step:
         restore_position(run)
 
+# %% ../nbs/10_loop.ipynb #85a93fbc
+def share_statistics(model: nn.Module, ranks: Ranks):
+    "Average what each rank has measured of its own images, such as the statistics of batch norm."
+    if ranks.count == 1: return
+    own = {name: t for name, t in inventory(model).measured.items() if t.is_floating_point()}
+    shares = ranks.gather({name: t.cpu() for name, t in own.items()})
+    for name, t in own.items():
+        t.copy_(torch.stack([share[name].double() for share in shares]).mean(0))
+
 # %% ../nbs/10_loop.ipynb #f1da230d
 SUMS = 'loss', 'correct', 'total'
 
 def position(run: Run) -> dict:
     "The state that resuming in the middle of an epoch needs. All ranks must call it."
+    share_statistics(run.model, run.ranks)
     run.state.settle()
     sums, random = {name: getattr(run.state, name) for name in SUMS}, [torch.get_rng_state()]
     if torch.cuda.is_initialized():
@@ -363,6 +374,7 @@ def beta_of(run: Run) -> float | None:
 # %% ../nbs/10_loop.ipynb #9b624af9
 def measure(run: Run) -> dict: # the epoch's record, a line of metrics.jsonl
     "Sum an epoch's counts over the ranks, and validate."
+    share_statistics(run.model, run.ranks)
     state, seconds = run.state, run.state.seconds - run.state.before
     loss, correct, total = run.ranks.sums((state.loss, state.correct, state.total))
     state.images += int(total)

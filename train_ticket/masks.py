@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
-from .bare import drop_biases, hold_affine
+from .bare import AFFINE, drop_biases, hold_affine
 from .core import UserError, option, warn
 from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
 from .prng import STREAMS, unit, weights
@@ -277,7 +277,7 @@ def places(model: nn.Module, name: str) -> list: # of (module, tensor name); the
     everywhere = [(m, t, p) for m in model.modules() for t, p in m.named_parameters(recurse=False)]
     return [(m, t) for m, t, p in everywhere if p is weight] or [(module, tensor)]
 
-# %% ../nbs/03_masks.ipynb #ee9c4a25
+# %% ../nbs/03_masks.ipynb #b61e0d37
 @dataclass
 class Weight:
     "A weight that a mask can be put on."
@@ -286,6 +286,7 @@ class Weight:
     tensor: str          # Its name in the module
     parameter: Tensor
 
+# %% ../nbs/03_masks.ipynb #ee9c4a25
 def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_modules`
     "The weights of a network that aren't gated yet."
     found = []
@@ -294,7 +295,8 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
         for tensor, p in module.named_parameters(recurse=False):
             if isinstance(p, nn.UninitializedParameter):
                 raise UserError(f'{path} has no shape yet: pass one batch through the network first')
-            if p.ndim >= 2 and p.requires_grad and 'bias' not in tensor:
+            trains = p.requires_grad and 'bias' not in tensor and not isinstance(module, AFFINE)
+            if trains and p.ndim >= 2:
                 found.append(Weight(_name_of(path, tensor), module, tensor, p))
     return found
 
@@ -470,7 +472,7 @@ def note(self: Inventory) -> str: # '' where all is gated
 # %% ../nbs/03_masks.ipynb #426254a9
 @patch
 def __str__(self: Inventory):
-    why = [(self.trained, 'trained as usual', 'they have one dimension, or were left out by skip'),
+    why = [(self.trained, 'trained as usual', 'they are vectors, scale a norm, or were left out by skip'),
            (self.measured, 'measured', 'statistics of the training data, not learned by gradient'),
            (self.fixed, 'fixed', 'they require no gradient')]
     lines = [f'{len(self.gated)} gated: {self.grouped(self.gated)}' if self.gated else 'nothing is gated']

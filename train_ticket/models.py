@@ -185,7 +185,8 @@ class BasicBlock(nn.Module):
         super().__init__()
         convolutions = *_normed(before, units, 3, stride), nn.ReLU(), *_normed(units, units, 3)
         self.body = nn.Sequential(*convolutions)
-        self.shortcut = nn.Sequential(*[] if before == units else _normed(before, units, 1, stride))
+        same = before == units and stride == 1
+        self.shortcut = nn.Sequential(*[] if same else _normed(before, units, 1, stride))
     def forward(self, x):
         return F.relu(self.body(x) + self.shortcut(x))
 

@@ -388,6 +388,9 @@ def withdraw(folder: Path, new: list, old: Path = None): # new: folders to remov
 def close_run(job: Job, run: Run) -> dict:
     "Test the best ticket and write summary.json."
     config, again = job.config, (job.folder/'summary.json').exists()
+    if not run.state.best_epoch:
+        raise ConfigError(f'the masks of {job.folder} have not reached their density, '
+                          'so it has no ticket yet: go on with resume=True')
     summary = facts_of_run(job, run) | facts_of_ticket(job) | dict(
         soft_accuracy=soft_accuracy(job), config=settings(config), command=command_line(config),
         finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), versions=versions())
