@@ -1,5 +1,5 @@
 "Ten SIGKILLs at random moments of one short run: it can always be resumed, and nothing shows in the end."
-import os, random, signal, sys
+import os, random, signal, sys, time
 from pathlib import Path
 import forked, pytest
 from conftest import losses, summary
@@ -39,13 +39,15 @@ def in_folder(folder): # processes that run there
 
 def test_ten_kills(start, tmp_path):
     whole = start(*ARGUMENTS, '--name', 'whole')
-    whole.join(300)
+    whole.join(600)
     assert whole.exitcode == 0, (tmp_path/'said.txt').read_text()
     draw, kills, resumed = random.Random(4), 0, 0
+    config = tmp_path/'runs/cut/config.json'   # the second kill, and those after it, come once it is there
     for _ in range(40):
-        begun = (tmp_path/'runs/cut/config.json').exists()
+        begun = config.exists()
         process = start('--name', 'cut', *(['--resume'] if begun else ARGUMENTS))
-        process.join(draw.uniform(.2, 1.8) if kills < 10 else 300)
+        while kills and not config.exists() and process.is_alive(): time.sleep(.01)
+        process.join(draw.uniform(.2, 1.8) if kills < 10 else 600)
         if process.is_alive():
             process.kill()
             process.join(10)

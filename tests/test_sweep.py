@@ -184,7 +184,7 @@ def test_sigterm_lets_go(space, start, tmp_path):
     worker = start(space)
     wait_for(lambda: finished(tmp_path))
     worker.terminate()
-    worker.join(30)
+    worker.join(60)
     assert worker.exitcode in (0, 130)
     if worker.exitcode:
         assert 'repeat the command to continue' in said(tmp_path)
