@@ -34,7 +34,7 @@ train: setup ## train a ticket; options: ARCH=lenet5 EPOCHS=20 …, NAME=second 
 	scripts/launch_local_train.sh --name '$(NAME)' $(GIVEN) $(ARGS)
 
 test: dev ## run all notebooks, and the tests that need their own processes
-	@bash -c 'set -m; log=$$(mktemp); export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=10000; pytest -q tests >$$log 2>&1 & tests=$$!; set +m; trap "kill $$tests 2>/dev/null; rm $$log" EXIT; \
+	@bash -c 'set -m; log=$$(mktemp); export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=10000; pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests >$$log 2>&1 & tests=$$!; set +m; trap "kill $$tests 2>/dev/null; rm $$log" EXIT; \
 	TRITON_INTERPRET=1 nbdev_test --n_workers 1 --do_print; notebooks=$$?; \
 	tail -n +1 -f --pid=$$tests $$log; wait $$tests && exit $$notebooks'
 

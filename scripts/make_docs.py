@@ -6,6 +6,7 @@ search over headings, no theme. What such a page looks like is in scripts/site/.
 """
 import argparse, html, itertools, json, os, re, shutil, subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from execnb.nbio import read_nb, write_nb
 from nbconvert import HTMLExporter
@@ -154,7 +155,8 @@ def unique_ids(body: str) -> str:
     return re.sub(r'(<h\d id=)"([^"]*)"', numbered, body)
 
 
-def exporter() -> HTMLExporter:
+@cache
+def exporter() -> HTMLExporter: # the same for all pages, so that it compiles its templates once
     "From notebooks to HTML: without prompts, and without the code of cells that are tagged bare."
     bare = Config(TagRemovePreprocessor=dict(enabled=True, remove_input_tags=['bare']))
     made = HTMLExporter(template_name='basic', exclude_input_prompt=True, exclude_output_prompt=True,

@@ -1,7 +1,7 @@
 "What the tests share: where the data lies, and how to run a script in a process of its own."
 import json, os, subprocess, sys
 from pathlib import Path
-import pytest
+import forked, pytest
 
 top = Path(__file__).resolve().parent.parent
 data = Path(os.environ.get('TRAIN_TICKET_DATA') or top.parent/'shared/data')
@@ -17,13 +17,25 @@ def environment():
     return own | found | dict(DS_ACCELERATOR='cpu', GOMP_SPINCOUNT='10000', PATH=path)
 
 
+@pytest.fixture(scope='session')
+def fork(environment):
+    "What starts a process that has PyTorch loaded: a context of multiprocessing."
+    forked.prepare(environment)
+    return forked.context
+
+
 @pytest.fixture
-def call(environment, tmp_path):
-    "call(program, *arguments, **environment) → the finished process, run in an empty folder."
-    def run(program, *arguments, timeout=300, **more):
+def call(environment, fork, tmp_path):
+    """call(program, *arguments, **environment) → the finished process, run in an empty folder.
+
+    A script of Python is forked; with `fresh=True`, it starts as a user starts it."""
+    def run(program, *arguments, timeout=300, fresh=False, **more):
+        own, arguments = environment | more, list(map(str, arguments))
+        if program.endswith('.py') and not fresh:
+            return forked.run(top/program, arguments, tmp_path, own, timeout)
         command = [str(top/program)] if program.endswith('.sh') else [sys.executable, str(top/program)]
-        how = dict(cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=timeout)
-        return subprocess.run([*command, *map(str, arguments)], **how)
+        how = dict(cwd=tmp_path, env=own, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run([*command, *arguments], **how)
     return run
 
 

@@ -137,6 +137,10 @@ def conv1d(): # the rows of an image as the channels of a sequence
                          nn.Conv1d(32, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32*6, 10))
 
 
+def small_conv1d(): # one layer of each kind, which torch.compile compiles in half the time
+    return nn.Sequential(nn.Flatten(1, 2), nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16*6, 10))
+
+
 def conv3d(): # the upper and the lower half as the two layers of a volume
     return nn.Sequential(nn.Unflatten(2, (2, 4)), nn.Conv3d(1, 16, (2, 3, 3), padding=(0, 1, 1)), nn.ReLU(),
                          nn.Flatten(), nn.Linear(16*4*8, 10))

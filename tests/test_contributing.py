@@ -12,23 +12,22 @@ def diffs() -> list: # (notebook, diff)
 @pytest.fixture(scope='module')
 def changed(tmp_path_factory):
     "A copy of the notebooks and the package in which all diffs were applied, and exported."
-    pytest.importorskip('jupytext')
+    jupytext = pytest.importorskip('jupytext.cli').jupytext
     folder = tmp_path_factory.mktemp('changed')
     shutil.copytree(top/'train_ticket', folder/'train_ticket')
     shutil.copytree(top/'scripts', folder/'scripts')
     (folder/'nbs').mkdir()
     for name in 'settings.ini', 'README.md': shutil.copy(top/name, folder/name)
     for path in (top/'nbs').glob('[0-9]*.ipynb'): shutil.copy(path, folder/'nbs'/path.name)
-    def run(*command, given=None):
-        command = [sys.executable, '-m', *command] if command[0] != 'git' else command
-        subprocess.run(command, cwd=folder, input=given, text=True, check=True, capture_output=True)
-    for notebook, diff in diffs():
-        text = notebook.replace('.ipynb', '.py')
-        run('jupytext', '--to', 'py:percent', notebook)
-        run('git', 'apply', '-', given=diff)
-        run('jupytext', '--update', '--to', 'ipynb', text)
-        code = f"from nbdev.export import nb_export; nb_export({notebook!r}, lib_path='train_ticket')"
-        subprocess.run([sys.executable, '-c', code], cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for notebook, diff in diffs():
+            jupytext(['--to', 'py:percent', notebook])
+            subprocess.run(['git', 'apply', '-'], input=diff, text=True, check=True, capture_output=True)
+            jupytext(['--update', '--to', 'ipynb', notebook.replace('.ipynb', '.py')])
+    exports = ''.join(f"; nb_export({notebook!r}, lib_path='train_ticket')" for notebook, _ in diffs())
+    code = f'from nbdev.export import nb_export{exports}'
+    subprocess.run([sys.executable, '-c', code], cwd=folder, check=True)
     return folder
 
 

@@ -1,36 +1,26 @@
 "Ten SIGKILLs at random moments of one short run: it can always be resumed, and nothing shows in the end."
-import multiprocessing, os, random, signal, sys, tempfile
+import os, random, signal, sys, time
 from pathlib import Path
-import pytest
+import forked, pytest
 from conftest import losses, summary
 
 ARGUMENTS = ('--dataset digits --batch_size 64 --seed 5 --epochs 260 --width 0.3 '
              '--rotate 5 --save_every 6').split()
-LOADED = ['train_ticket.train', 'deepspeed', 'torch._dynamo', 'sklearn.datasets', 'nvidia.dali.fn',
-          'matplotlib.pyplot']   # before the fork
 
 
-def attempt(arguments, folder, environment):
+def attempt(arguments, *place):
     "A run, in a process that has PyTorch and DeepSpeed loaded already, which saves most of the time."
-    os.chdir(folder)
-    os.environ.update(environment)
-    tempfile.tempdir = None
-    said = os.open('said.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    forked.settle(*place)
     from train_ticket.train import main
     sys.exit(main(arguments))
 
 
 @pytest.fixture
-def start(environment, tmp_path, monkeypatch):
-    for key, value in environment.items(): monkeypatch.setenv(key, value)
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(LOADED)
+def start(environment, fork, tmp_path):
     (tmp_path/'tmp').mkdir()
+    own, said = environment | dict(TMPDIR=str(tmp_path/'tmp')), tmp_path/'said.txt'
     def run(*arguments):
-        own = dict(TMPDIR=str(tmp_path/'tmp'))
-        process = context.Process(target=attempt, args=(list(arguments), str(tmp_path), own))
+        process = fork.Process(target=attempt, args=(list(arguments), tmp_path, own, said, said))
         process.start()
         return process
     return run
@@ -49,13 +39,15 @@ def in_folder(folder): # processes that run there
 
 def test_ten_kills(start, tmp_path):
     whole = start(*ARGUMENTS, '--name', 'whole')
-    whole.join(300)
+    whole.join(600)
     assert whole.exitcode == 0, (tmp_path/'said.txt').read_text()
     draw, kills, resumed = random.Random(4), 0, 0
+    config = tmp_path/'runs/cut/config.json'   # the second kill, and those after it, come once it is there
     for _ in range(40):
-        begun = (tmp_path/'runs/cut/config.json').exists()
+        begun = config.exists()
         process = start('--name', 'cut', *(['--resume'] if begun else ARGUMENTS))
-        process.join(draw.uniform(.2, 1.8) if kills < 10 else 300)
+        while kills and not config.exists() and process.is_alive(): time.sleep(.01)
+        process.join(draw.uniform(.2, 1.8) if kills < 10 else 600)
         if process.is_alive():
             process.kill()
             process.join(10)

@@ -143,7 +143,8 @@ def test_two_candidates(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize('options', (dict(zero=3), dict(compile=True)), ids=str)
 def test_two_candidates_in_the_engine(options, tmp_path, monkeypatch):
     monkeypatch.setenv('TQDM_DISABLE', '1')
-    found = [fit(model=network('conv1d'), name=f'run{k}', runs=str(tmp_path), candidates=2, **OPTIONS, **more)
+    found = [fit(model=own_networks.small_conv1d(), name=f'run{k}', runs=str(tmp_path), candidates=2,
+                 **OPTIONS, **more)
              for k, more in enumerate(({}, options))]
     assert abs(found[0]['validation_accuracy'] - found[1]['validation_accuracy']) < .02
 

@@ -1,5 +1,4 @@
 "Studies of several processes: nothing lost, nothing doubled, whatever is killed; one line for a mistake."
-import multiprocessing
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import optuna
 import pytest
 from conftest import top
@@ -32,7 +32,6 @@ lr = { low = 0.01, high = 0.5, log = true }
 keep = { choices = [0.3, 0.5] }
 '''
 FOLDER = 'runs/sweeps/test'
-PRELOADED = ['train_ticket.studies', 'sklearn.datasets', 'optuna.storages._rdb.models', 'alembic.config']
 
 
 @pytest.fixture
@@ -42,13 +41,9 @@ def space(tmp_path, monkeypatch):
     return tmp_path/'space.toml'
 
 
-def attempt(arguments, folder, environment, meeting):
+def attempt(arguments, meeting, *place):
     "Run tt_sweep in this process; all that share a meeting take trials before any trains."
-    os.chdir(folder)
-    os.environ.update(environment)
-    said = os.open('said.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    forked.settle(*place)
     import torch
     import train_ticket.studies as studies
     torch.set_num_threads(1)
@@ -68,19 +63,18 @@ def meet(worker_class, meeting):
 
 
 @pytest.fixture
-def start(environment, tmp_path):
+def start(environment, fork, tmp_path):
     "start(*arguments) → a process of tt_sweep that has PyTorch loaded already."
-    context, found = multiprocessing.get_context('forkserver'), []
-    context.set_forkserver_preload(PRELOADED)
+    found, said = [], tmp_path/'said.txt'
     alone = environment | dict(OMP_NUM_THREADS='1', TQDM_DISABLE='1')
 
     def run(*arguments, meeting=None):
         words = list(map(str, (*arguments, '--grace', 3)))
-        found.append(context.Process(target=attempt, args=(words, str(tmp_path), alone, meeting)))
+        found.append(fork.Process(target=attempt, args=(words, meeting, tmp_path, alone, said, said)))
         found[-1].start()
         return found[-1]
 
-    run.meeting = context.Barrier
+    run.meeting = fork.Barrier
     yield run
     for process in found:
         process.kill()
@@ -190,7 +184,7 @@ def test_sigterm_lets_go(space, start, tmp_path):
     worker = start(space)
     wait_for(lambda: finished(tmp_path))
     worker.terminate()
-    worker.join(30)
+    worker.join(60)
     assert worker.exitcode in (0, 130)
     if worker.exitcode:
         assert 'repeat the command to continue' in said(tmp_path)

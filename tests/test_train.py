@@ -1,8 +1,9 @@
 "The main job, as a user runs it: launcher, plain script, evaluation, mistakes, interruptions."
 import ast, asyncio, json, signal, subprocess, sys, time
 from pathlib import Path
-import pytest
+import forked, pytest
 from conftest import losses, summary, top
+from train_ticket import ticket as tickets
 
 DIGITS = '--dataset digits --batch_size 64 --seed 5'.split()
 
@@ -46,14 +47,14 @@ def test_launcher_trains_mnist_and_evaluation_agrees(call, environment, mnist, t
 
 
 def test_same_command_same_losses_and_loaders_agree(call, tmp_path):
-    for name, more in ('a', []), ('b', []), ('c', ['--loader', 'resident']):
-        done = call('scripts/train.py', *DIGITS, '--epochs', 3, '--name', name, *more)
+    for name, fresh, more in ('a', False, []), ('b', True, []), ('c', False, ['--loader', 'resident']):
+        done = call('scripts/train.py', *DIGITS, '--epochs', 3, '--name', name, *more, fresh=fresh)
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path/'runs/a') == losses(tmp_path/'runs/b') == losses(tmp_path/'runs/c')
     assert len(set(losses(tmp_path/'runs/a'))) == 3
 
 
-def test_dense_twin_and_ticket_commands(call, environment, tmp_path):
+def test_dense_twin_and_ticket_commands(call, tmp_path, capsys):
     dense = '--epochs', 5, '--gate', 'none', '--name', 'dense'
     assert call('scripts/train.py', *DIGITS, *dense).returncode == 0
     found = summary(tmp_path/'runs/dense')
@@ -61,8 +62,9 @@ def test_dense_twin_and_ticket_commands(call, environment, tmp_path):
     assert call('scripts/evaluate.py', '--ticket', found['ticket']).returncode == 0
     assert call('scripts/train.py', *DIGITS, '--epochs', 1, '--name', 'ticket').returncode == 0
     ticket = tmp_path/'runs/ticket/best.ticket.safetensors'
-    code = 'import sys; from train_ticket.ticket import main; sys.exit(main())'
-    def tool(*arguments): return run(sys.executable, '-c', code, *arguments, env=environment)
+    def tool(*arguments):
+        code = tickets.main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, code or 0, *capsys.readouterr())
     assert 'pure: True' in tool('show', ticket).stdout
     assert tool('verify', ticket).returncode == 0 and tool('audit', ticket).returncode == 0
     ticket.write_bytes(ticket.read_bytes()[:-9] + b'\xff' + ticket.read_bytes()[-8:])
@@ -132,7 +134,7 @@ def test_a_network_of_your_own(call, tmp_path):
 def test_no_compiler(call, tmp_path):
     "torch.compile is tried before anything is loaded."
     bare = dict(PATH=str(tmp_path), TORCHINDUCTOR_CACHE_DIR=str(tmp_path/'cache'))
-    said = one_line(call('scripts/train.py', *DIGITS, '--compile', '--device', 'cpu', **bare))
+    said = one_line(call('scripts/train.py', *DIGITS, '--compile', '--device', 'cpu', fresh=True, **bare))
     assert 'no working compiler' in said and 'leave compile out' in said
     assert not (tmp_path/'runs').exists()
 
@@ -224,12 +226,22 @@ def wait_for(metrics, epochs, going):
         time.sleep(.01)
 
 
+LONG = [*DIGITS, '--epochs', '40']
+
+
+@pytest.fixture(scope='module')
+def whole(environment, fork, tmp_path_factory):
+    "The folder of a run that nothing stops."
+    folder = tmp_path_factory.mktemp('whole')
+    done = forked.run(top/'scripts/train.py', [*LONG, '--name', 'whole'], folder, environment, 300)
+    assert done.returncode == 0, done.stderr
+    return folder/'runs/whole'
+
+
 @pytest.mark.parametrize('sent, times', [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
-def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
+def test_stopped_and_resumed(call, whole, environment, tmp_path, sent, times):
     "A run that is stopped in the middle and resumed ends with the numbers of one that wasn't."
-    arguments = [*DIGITS, '--epochs', '40']
-    assert call('scripts/train.py', *arguments, '--name', 'whole').returncode == 0
-    command = [sys.executable, str(top/'scripts/train.py'), *arguments, '--name', 'cut']
+    command = [sys.executable, str(top/'scripts/train.py'), *LONG, '--name', 'cut']
     pipe = subprocess.PIPE
     going = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
     wait_for(tmp_path/'runs/cut/metrics.jsonl', 5, going)
@@ -241,9 +253,9 @@ def test_stopped_and_resumed(call, environment, tmp_path, sent, times):
     assert 'continue with --name cut --resume' in said and 'Traceback' not in said
     resumed = call('scripts/train.py', '--name', 'cut', '--resume')
     assert resumed.returncode == 0, resumed.stderr
-    assert losses(tmp_path/'runs/cut') == losses(tmp_path/'runs/whole')
+    assert losses(tmp_path/'runs/cut') == losses(whole)
     for key in 'test_correct', 'validation_accuracy', 'best_epoch', 'density':
-        assert summary(tmp_path/'runs/cut')[key] == summary(tmp_path/'runs/whole')[key]
+        assert summary(tmp_path/'runs/cut')[key] == summary(whole)[key]
     assert not [path for path in (tmp_path/'runs/cut').rglob('.*')]
 
 
