@@ -128,6 +128,7 @@ class NormalScores(Gate):
         super().__post_init__()
         if not self.score_std > 0:
             raise UserError(f'score_std must be above 0, not {self.score_std}')
+        if self.sparsity < 0: raise UserError(f'sparsity must be 0 or above, not {self.sparsity}')
 
     def init_scores(self, seed: int, layer: int, shape: tuple, device=None) -> Tensor: # float32 of `shape`
         return weights(seed, 2**31 + layer, shape, 'normal', self.score_std, device=device or 'cpu')

@@ -10,7 +10,7 @@ __all__ = ['he_scale', 'fan_in', 'DoubleDiagonal', 'Mask', 'Masks', 'masks_of', 
 # %% ../nbs/03_masks.ipynb #7de69db7
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatch
 from functools import reduce
 import math
@@ -376,12 +376,13 @@ def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
     raise UserError(f'the network is gated already: gate the rest by {before.gate} too, not by {gate}')
 
 # %% ../nbs/03_masks.ipynb #38f077b5
-def _check_candidates(options: 'MaskOptions'):
+def _check_masks(options: 'MaskOptions'):
     count = options.candidates
     if type(count) is not int or not 1 <= count < 2**10:
         raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
-    if options.gate == 'none' and count > 1:
-        raise UserError('gate none trains the dense network, which has no candidates: leave them out')
+    given = [f.name for f in fields(options) if f.name != 'gate' and getattr(options, f.name) != f.default]
+    if options.gate == 'none' and given:
+        raise UserError(f'gate none trains the dense network, which has no {given[0]} option: leave it out')
 
 # %% ../nbs/03_masks.ipynb #978dbdb2
 @dataclass(frozen=True)
@@ -396,7 +397,7 @@ class MaskOptions:
     double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
     candidates: int = option(1, 'random weights per connection, added, each under its own mask')
 
-    __post_init__ = _check_candidates
+    __post_init__ = _check_masks
 
 # %% ../nbs/03_masks.ipynb #5a954eea
 def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:

@@ -492,8 +492,9 @@ def farewell(stopped: KeyboardInterrupt, how: str) -> str: # how: the options th
     "The line that an interrupted run prints."
     state = getattr(stopped, 'state', None)
     if not state: return f'interrupted; continue from the last checkpoint, if there is one, with {how}'
-    steps = f' and {state.step} steps'*bool(state.step)
-    return f'interrupted: saved after {state.epoch} epochs{steps}; continue with {how}'
+    def counted(n, what): return f'{n} {what}{"s"*(n != 1)}'
+    steps = f' and {counted(state.step, "step")}'*bool(state.step)
+    return f'interrupted: saved after {counted(state.epoch, "epoch")}{steps}; continue with {how}'
 
 # %% ../nbs/13_train.ipynb #fa722dd8
 def main(argv=None) -> int: # 0; 2 after an error, 3 after lost ranks, 128 + number after a signal
