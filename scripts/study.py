@@ -5,6 +5,7 @@
 import argparse
 import math
 import os
+import re
 import shutil
 from itertools import product
 from pathlib import Path
@@ -46,6 +47,11 @@ def pruning(): # is pruning enough? every network, ticket and twin, three seeds;
         if kind != 'ticket' or (width, epochs) == (1, 20):
             options = dict(arch=arch, width=width, epochs=epochs, seed=seed) | kinds[kind]
             yield f'{arch}-w{width}-e{epochs}-{kind}-{seed}', options
+
+
+def cnn(): # the larger convolutional network of PyTorch's example
+    for seed, (kind, recipe) in product((1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
+        yield f'cnn-w1-e20-{kind}-{seed}', dict(arch='cnn', epochs=20, seed=seed) | recipe
 
 
 def vit(): # a transformer small enough for two cores; every epoch's record is kept in results/vit/
@@ -119,36 +125,50 @@ SEARCHED = dict(
     lenet5=dict(epochs=6, ticket=((.05, .1), (.25, .5)), twin=((.002, .004), (0., .1))))
 
 def beyond_search(): # Fashion-MNIST: as many trials for tickets as for twins; validated, not tested
-    for (arch, space), kind in product(SEARCHED.items(), ('ticket', 'twin')):
+    for shift, (arch, space), kind in product((1, 0), SEARCHED.items(), ('ticket', 'twin')):
         start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
         for lr, value in product(*space[kind]):
             options = start | FASHION | dict(arch=arch, epochs=space['epochs'], seed=1, lr=lr)
-            yield f'{arch}-{kind}-lr{lr}-{second}{value}', options | {second: value}
+            name = f'{arch}-{kind}-lr{lr}-{second}{value}' + ('' if shift else '-shift0')
+            yield name, options | {second: value} | ({} if shift else dict(shift=0))
 
 
-def best_trial(arch, kind): # its options; None while trials are missing
-    trials = {name: options for name, options in beyond_search() if name.startswith(f'{arch}-{kind}-')}
+def best_trial(arch, kind, shift=1): # its options; None while trials are missing
+    trials = {name: options for name, options in beyond_search() if name.startswith(f'{arch}-{kind}-')
+              and options.get('shift', 1) == shift}
     found = {record['name']: record['validation_accuracy'] for record in records_of('beyond_search')}
     return trials[max(trials, key=found.get)] if trials.keys() <= found.keys() else None
 
 
 def beyond(): # Fashion-MNIST with what the search found; mlp takes what it found for lenet300
     networks = [('lenet300', 1), ('lenet300', 2), ('lenet5', 1), ('mlp', 1), ('lenet5', 2)]
-    for (arch, width), seed, kind in product(networks, (1, 2, 3), ('ticket', 'twin')):
-        best = best_trial('lenet5' if arch == 'lenet5' else 'lenet300', kind)
+    conditions, kinds = [(20, 1), (20, 0), (60, 0)], ('ticket', 'twin')
+    for (epochs, shift), (arch, width), seed, kind in product(conditions, networks, (1, 2, 3), kinds):
+        best = best_trial('lenet5' if arch == 'lenet5' else 'lenet300', kind, shift)
         if best:
-            yield f'{arch}-w{width}-{kind}-{seed}', best | dict(arch=arch, width=width, epochs=20, seed=seed)
+            condition = '' if (epochs, shift) == (20, 1) else f'-e{epochs}-shift{shift}'
+            yield (f'{arch}-w{width}{condition}-{kind}-{seed}',
+                   best | dict(arch=arch, width=width, epochs=epochs, seed=seed))
 
 
-PROBES = {'as-it-is': {}, '40-epochs': dict(epochs=40), 'no-shift': dict(shift=0), 'shift-2': dict(shift=2),
+PROBES = {'as-it-is': {}, 'no-shift': dict(shift=0), 'flip': dict(flip=True),
           'no-smoothing': dict(label_smoothing=0.), 'smoothing-0.1': dict(label_smoothing=.1),
-          'decay-0.05': dict(weight_decay=.05), 'layer-norm': dict(norm='layer'), 'soft-to-the-end': SOFT,
-          'two-candidates': dict(candidates=2)}
+          'layer-norm': dict(norm='layer'), '60-epochs': dict(epochs=60)}
+OF_MASKS = {'half-lr0.1': dict(keep=.5, lr=.1), 'decay-0.05': dict(weight_decay=.05), 'soft-to-the-end': SOFT,
+            'two-candidates': dict(candidates=2), 'normal': dict(distribution='normal'),
+            'uniform': dict(distribution='uniform'), 'by-layer': dict(scope='layer'),
+            'density-0.125': dict(density=.125), 'ste': dict(gate='ste', lr=.003)}
+CONVOLUTIONAL = {'any': TICKET, 'quarter-lr0.1': QUARTER, 'lr0.2': dict(lr=.2)}
 
-def probes_search(): # what might close the gap on Fashion-MNIST? one seed each, validated, not tested
-    best = best_trial('lenet300', 'ticket')
-    for name, options in PROBES.items() if best else ():
-        yield name, best | dict(epochs=20, seed=1) | options
+def probes_search(): # what might close the gap on Fashion-MNIST? one seed, validated, not tested
+    for kind, (name, options) in product(('ticket', 'twin'), (PROBES | OF_MASKS).items()):
+        best = best_trial('lenet300', kind)
+        if best and (kind == 'ticket' or name in PROBES):
+            yield f'{kind}-{name}-1', best | dict(epochs=20, seed=1) | options
+    best = best_trial('lenet5', 'ticket', shift=0)
+    for name, options in (OF_MASKS | CONVOLUTIONAL).items() if best else ():
+        if name != 'half-lr0.1': # what the search has chosen
+            yield f'lenet5-{name}-1', best | dict(epochs=20, seed=1) | options
 
 
 CANDIDATES = {'K2': dict(candidates=2), 'width1.83': dict(width=1.83), 'K3': dict(candidates=3),
@@ -158,6 +178,9 @@ CANDIDATES = {'K2': dict(candidates=2), 'width1.83': dict(width=1.83), 'K3': dic
 def candidates(): # a second candidate against width at as many random weights; K = 1 is in results/pruning
     for seed, (name, options) in product((1, 2, 3), CANDIDATES.items()):
         yield f'{name}-{seed}', QUARTER | dict(epochs=20, seed=seed) | options
+    best = best_trial('lenet5', 'ticket', shift=0)   # K = 1 is in results/beyond
+    for seed in (1, 2, 3) if best else ():
+        yield f'fashion-lenet5-K2-{seed}', best | dict(epochs=20, seed=seed, candidates=2)
 
 
 def cifar(): # CIFAR-10 as JPEG files
@@ -167,7 +190,7 @@ def cifar(): # CIFAR-10 as JPEG files
 
 
 STUDIES = {study.__name__: study for study in (
-    pruning, vit, sparse, recipes, default_recipe, gate_rates, gates, diagonals, distributions,
+    pruning, cnn, vit, sparse, recipes, default_recipe, gate_rates, gates, diagonals, distributions,
     optimizer_rates, optimizers, beyond_search, beyond, probes_search, candidates, cifar)}
 VALIDATED = ('name', 'dataset', 'arch', 'width', 'seed', 'epochs', 'validation_accuracy', 'best_epoch',
              'density', 'seconds', 'hardware', 'command', 'versions')   # what a search records
@@ -191,10 +214,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('study', nargs='+', choices=STUDIES)
     parser.add_argument('--runs', type=Path, default=ROOT/'runs/studies', help='of the runs while they last')
-    parser.add_argument('--only', default='', help='train the runs whose name contains this')
+    parser.add_argument('--only', default='', help='train runs whose name matches this regular expression')
     args = parser.parse_args()
     for study in args.study:
-        settings = [dict(name=name) | options for name, options in STUDIES[study]() if args.only in name]
+        wanted = [run for run in STUDIES[study]() if re.search(args.only, run[0])]
+        settings = [dict(name=name) | options for name, options in wanted]
         run_missing(settings, lambda setting: run(study, runs=args.runs, **setting),
                     ROOT/f'results/{study}.jsonl', key=['name'])
 

@@ -1,7 +1,7 @@
 """Sweeps of many tickets: hyper-parameter studies, and the measurements behind *The scaling law of tickets*.
 
     python scripts/sweep.py scripts/spaces/lenet300.toml      # a study, with the options of tt_sweep
-    python scripts/sweep.py rates sizes images keeps lenet5   # adds what results/scaling.jsonl lacks
+    python scripts/sweep.py rates sizes images keeps lenet5 longer   # adds what results/scaling.jsonl lacks
     python scripts/sweep.py coverage                          # do its intervals hold? results/coverage.jsonl
 
 Each network of the scaling law is one line of results/scaling.jsonl, written as soon as its stack is trained:
@@ -30,7 +30,7 @@ from train_ticket.train import test_batches
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT/'results/scaling.jsonl'
-EPOCHS, HIDDEN = 5, 128
+EPOCHS, LONGER, HIDDEN = 5, 20, 128
 DEPTHS, TUNED = (2, 3, 4, 5), (.125, .5, 2.)   # widths at which the learning rate is looked for
 RATES = dict(ticket=(.05, .1, .2, .4), twin=(.001, .002, .004, .008, .016, .032))
 KINDS = dict(ticket=dict(keep=None), twin=dict(gate='none'))
@@ -98,7 +98,13 @@ def lenet5():
         yield from settings_of('lenet5', kind, width, 5, best, (1, 2, 3), 'lenet5')
 
 
-STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5)}
+def longer(): # 20 epochs, and the recipe that is the default by then; twins at their rates of five epochs
+    for width, kind in product((.25, .5, 1., 2., 4.), KINDS):
+        lr, keep = (.1, .25) if kind == 'ticket' else (tuned(kind, 3, width), None)
+        yield from settings_of('longer', kind, width, 3, [lr], (1, 2, 3), keeps=[keep])
+
+
+STUDIES = {study.__name__: study for study in (rates, sizes, images, keeps, lenet5, longer)}
 
 
 def rounded(state: dict, bits: int) -> dict:
@@ -133,7 +139,8 @@ def train_point(settings: list):
     "Train the networks of one point in one stack; yields a record for each."
     point = {name: settings[0][name] for name in POINT}
     variants = [{name: s[name] for name in ('lr', 'keep', 'seed') if s[name] is not None} for s in settings]
-    dataset, epochs, count = load_dataset('mnist'), EPOCHS, point['images']
+    dataset, count = load_dataset('mnist'), point['images']
+    epochs = LONGER if point['study'] == 'longer' else EPOCHS
     if count:
         epochs = round(EPOCHS*len(dataset.train)/count)
         dataset = replace(dataset, train=dataset.train[:count])
