@@ -11,6 +11,10 @@ DIGITS = '--dataset digits --batch_size 64 --seed 5'.split()
 LOCAL, HOSTS = str(top/'scripts/launch_local_train.sh'), str(top/'scripts/launch_distributed_train.sh')
 
 
+def heed_control_c(): # as in a terminal, also where these tests run in the background
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(environment, tmp_path):
     "start(program, *arguments, **environment) → a process; what is left of it at the end is killed."
@@ -18,7 +22,7 @@ def start(environment, tmp_path):
     def run(*command, **more):
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         process = subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment | more,
-                                   start_new_session=True, **pipes)
+                                   start_new_session=True, preexec_fn=heed_control_c, **pipes)
         begun.append(process)
         return process
     yield run
