@@ -99,7 +99,7 @@ def lenet5():
 
 
 def longer(): # 20 epochs, and the recipe that is the default by then; twins at their rates of five epochs
-    for width, kind in product((.25, .5, 1., 2., 4.), KINDS):
+    for width, kind in product((.125, .25, .5, 1., 2., 4.), KINDS):
         lr, keep = (.1, .25) if kind == 'ticket' else (tuned(kind, 3, width), None)
         yield from settings_of('longer', kind, width, 3, [lr], (1, 2, 3), keeps=[keep])
 
