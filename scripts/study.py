@@ -183,10 +183,10 @@ def candidates(): # a second candidate against width at as many random weights; 
         yield f'fashion-lenet5-K2-{seed}', best | dict(epochs=20, seed=seed, candidates=2)
 
 
-def cifar(): # CIFAR-10 as JPEG files
-    data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', width=2, epochs=10, shift=2)
-    for seed, (kind, recipe) in product((1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
-        yield f'lenet5-w2-e10-{kind}-{seed}', data | dict(seed=seed) | recipe
+def cifar(): # CIFAR-10 as JPEG files, with the default recipes of both sides
+    data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', epochs=10, shift=2)
+    for width, seed, (kind, recipe) in product((2, 4), (1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
+        yield f'lenet5-w{width}-e10-{kind}-{seed}', data | dict(width=width, seed=seed) | recipe
 
 
 STUDIES = {study.__name__: study for study in (
