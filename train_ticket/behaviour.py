@@ -198,8 +198,6 @@ def _apart(ticket: Ticket, found: dict) -> dict: # found: as stored, all candida
     return {each.name: scores for layers in several if len(layers) > 1
             for each, scores in zip(layers, found[layers[0].name])}
 
-
-
 # %% ../nbs/16_behaviour.ipynb #ec95ffeb
 def load_scores(run: RunFolder) -> dict: # name → float32 tensor; weights with high scores are kept
     "Load the scores of a run's best mask. Raises `TicketError` if its folder has none."
