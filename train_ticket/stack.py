@@ -89,7 +89,8 @@ def network_of(
     if config.gate is None:
         check_startable(dense)
         return restarted(dense, seed)
-    with warnings.catch_warnings(action='ignore'):   # all of a stack would give the same warning
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # all of a stack would give the same warning
         start = restarted(dense, seed) if masks.bias or masks.skip else dense
         return masks.apply(start, seed, gate or config.gate)
 
