@@ -401,12 +401,12 @@ def run_study(space: Space, *place, progress: bool = True, **how): # place and h
     return worker.study
 
 # %% ../nbs/18_studies.ipynb #e68e4493
-def closing(study, count: int = 10) -> str: # count: of the best trials
-    "Summarise a study: the numbers of complete, pruned and failed trials, and the best ones."
+def closing(study) -> str:
+    "Summarise a study: the numbers of complete, pruned and failed trials, and the ten best ones."
     now = ', '.join(f'{number} {name}' for name, number in counts(study).items())
     rows = [r | r['params'] for r in records(study) if r['state'] == 'complete']
     if not rows: return now
-    best = pd.DataFrame(rows).sort_values('validation_accuracy', ascending=False).head(count)
+    best = pd.DataFrame(rows).sort_values('validation_accuracy', ascending=False).head(10)
     shown = best[['trial', *rows[0]['params'], 'validation_accuracy', *FACTS]]
     return f'{now}\n{shown.to_string(index=False, float_format="{:.4g}".format)}'
 

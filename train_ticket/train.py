@@ -432,7 +432,8 @@ def soft_accuracy(job: Job) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch of the best ticket."
     from safetensors import safe_open
     device = job.config.engine.device
-    with warnings.catch_warnings(action='ignore'):   # the run has already warned
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # the run has already warned
         model = gate_network(job.config, job.dense).to(device)
     with safe_open(job.folder/'best.scores.safetensors', 'pt', device=device) as file:
         model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
