@@ -12,7 +12,7 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .core import atomic_write, replace_module
+from .core import atomic_write, become
 from .layers import Weightless, geometry_of
 from .ticket import load_ticket, to_model
 
@@ -46,7 +46,7 @@ def materialised(
     "A copy of a network with its weights in memory, in ordinary dense layers."
     model = deepcopy(model)
     for module in [m for m in model.modules() if isinstance(m, Weightless)]:
-        model = replace_module(model, module, _ordinary(module))
+        become(module, _ordinary(module))
     return model.eval()
 
 # %% ../nbs/15_onnx.ipynb #7c84e952
