@@ -200,7 +200,8 @@ def state_dict(self: OwnLoader) -> dict:
 @patch
 def load_state_dict(self: OwnLoader, state: dict):
     "Go to this position."
-    self.epoch, self.start, self.begun = state['epoch'], state['position'], state['begun']
+    self.epoch, self.begun = state['epoch'], state['begun']
+    self.position = self.start = state['position']
 
 # %% ../nbs/10_loop.ipynb #a96818fc
 @dataclass
