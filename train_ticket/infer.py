@@ -22,7 +22,7 @@ from torch.nn import functional as F
 # %% ../nbs/15_infer.ipynb #96024ffb
 from . import kernels, kernels_c
 from .core import UserError, atomic_write, brief_warnings, build_own, cache_folder, hardware
-from .core import one_line_error, plain, replace_module, warn
+from .core import become, one_line_error, plain, warn
 from .datasets import DataError, Dataset, load_dataset
 from .layers import GeneratedConv2d, GeneratedLinear, PackedLinear, SparseLinear, Weightless
 from .loaders import make_loader
@@ -220,7 +220,7 @@ def _filled(model, ticket, mode, timings, situation: dict) -> nn.Module: # situa
     fill(model, ticket, [layer for layer in ticket.firsts if made[layer.name].how == 'dense'])
     for layer in ticket.firsts:
         (module, _), how = tensor_place(model, layer.name), made[layer.name].how
-        if how != 'dense': model = replace_module(model, module, _without_weight(ticket, layer, module, how))
+        if how != 'dense': become(module, _without_weight(ticket, layer, module, how))
     model.choices = made
     return model
 

@@ -100,6 +100,7 @@ def forward(self: Mask, weight: Tensor) -> Tensor: # weight: from `frozen`; the 
 def softly(self: Mask, weight: Tensor) -> Tensor:
     "The weight under the mask that trains."
     gate = self.gate
+    if torch.compiler.is_compiling(): self.shared.compiled = True   # takes effect at the next step
     if self.training: state, masked = self.shared.state, gate.gated(weight, self.scores, self.shared.state)
     else:
         state = self.shared.now()
@@ -260,7 +261,7 @@ def hard_masks(model: nn.Module) -> dict: # name → bool, of the weight's shape
 # %% ../nbs/03_masks.ipynb #5410b8ce
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)
     "The place that a mask's name means; an `AttributeError` where the network has none of this name."
-    if name == 'root': return model, 'weight'
+    if name == 'root' and not hasattr(model, 'root'): return model, 'weight'
     try: module, tensor = model.get_submodule(name), 'weight'
     except AttributeError:
         path, _, tensor = name.rpartition('.')
@@ -306,6 +307,7 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
     if isinstance(module, (nn.ParameterList, nn.ParameterDict)): return 'is a list of parameters'
     if parametrize.is_parametrized(module): return 'has a parametrization of its own already'
+    if any(p.is_complex() for p in module.parameters(recurse=False)): return 'has complex weights'
     if any(name.startswith('torch.nn.utils') for name in hooks): return 'computes its weight by a hook'
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         for what in 'max_norm', 'sparse', 'padding_idx':
@@ -493,9 +495,9 @@ def __str__(self: Inventory):
 # %% ../nbs/03_masks.ipynb #c09f0084
 def _plain(name: str) -> str: # 'a.parametrizations.weight.0.diagonal.values' → 'a.diagonal.values'
     path, found, rest = f'.{name}'.rpartition('.parametrizations.')
-    if not found: return name
-    tensor, _, rest = rest.partition('.0.')
-    return f'{_name_of(path.removeprefix("."), tensor)}.{rest}'.removeprefix('root.')
+    tensor, diagonal, rest = rest.partition('.0.diagonal.')
+    if not (found and diagonal): return name   # not of a `Mask`
+    return f'{_name_of(path.removeprefix("."), tensor)}.diagonal.{rest}'.removeprefix('root.')
 
 # %% ../nbs/03_masks.ipynb #9611e342
 def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a state dict without scores
