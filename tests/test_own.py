@@ -109,7 +109,9 @@ def test_owners_of_networks_are_told_the_option(done, capsys):
     path = done['ticket']
     assert '--model' in command(capsys, infer.main, '--ticket', path)
     assert not report.main(['runs/x']) and '--model' in Path('runs/x/report.html').read_text()
-    capsys.readouterr()
+    note = capsys.readouterr().err.splitlines()[-1]
+    assert note.startswith('note: the report lacks the figures of predictions, effects and robustness: ')
+    assert '--model FILE.py:factory' in note
     assert '--model' in command(capsys, infer.main, '--ticket', path, '--model', f'{OWN}:conv1d')
 
 

@@ -65,10 +65,12 @@ def from_archive(
     try:
         with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
             for name in BATCHES:
-                found[name] = archive.extractfile(f'{FOLDER}/{name}').read()
+                member = archive.getmember(f'{FOLDER}/{name}')
+                if not member.isfile(): raise tarfile.ReadError(f'{name} is not a file')
+                found[name] = archive.extractfile(member).read()
     except KeyError:
         raise DataError(f'{where} has no {FOLDER}/{name}; {REMEDY}') from None
-    except (tarfile.TarError, AttributeError, ValueError) as error:
+    except (tarfile.TarError, ValueError) as error:
         raise DataError(f'{where} cannot be read ({error}); {REMEDY}') from None
     return found
 

@@ -67,13 +67,14 @@ def decode(
 # %% ../nbs/07_arrays_folder.ipynb #a5e195da
 BAD_IMAGES = 'fail', 'skip'
 
-def _decoded(files, in_shape, skip): # (row, uint8 [H, W, C]) of each good file
+def _decoded(files, in_shape, skip): # (row, uint8 [H, W, C]) of each good file; skip: (root, its name)
     for row, file in enumerate(tqdm(files, 'reading images', unit='image', delay=2, leave=False)):
         try:
             yield row, fitted(decode(file)[None], in_shape)[0]
         except DataError as error:
             if not skip: raise
-            print(f'left out: {str(error).split("; ")[0]}', file=sys.stderr)
+            told = str(error).split('; ')[0].replace(*map(str, skip))
+            print(f'left out: {told}', file=sys.stderr)
 
 # %% ../nbs/07_arrays_folder.ipynb #89148e3d
 def _read_images(files, in_shape, skip): # (rows of the good files, uint8 [N, H, W, C])
@@ -94,10 +95,11 @@ def read_folder(
     root: Path, # Holds train/<class>/ and test/<class>/
     in_shape: tuple = None, # (C, H, W); None: the images' own
     on_bad_image: str = 'fail', # Or 'skip'
+    name=None, # In errors
 ): # (training Split, test Split, class names)
     "Decode a folder of images into memory."
     (files, labels), (test_files, test_labels), classes = scan_folder(root)
-    rows, images = _read_images(files + test_files, in_shape, on_bad_image == 'skip')
+    rows, images = _read_images(files + test_files, in_shape, on_bad_image == 'skip' and (root, name or root))
     both = Split(images, np.concatenate([labels, test_labels])[rows])
     border = np.searchsorted(rows, len(files))
     for part, split in (('train', both[:border]), ('test', both[border:])):
@@ -121,12 +123,12 @@ def read_archive(
     archive: Path, # Of `ARCHIVES`
     *options, # Of `read_folder`
 ): # As `read_folder`
-    "Unpack an archive into a temporary folder and read that; a `DataError` where that fails."
+    "Read an archive by way of a temporary folder; a `DataError` where that fails."
     safe = {} if archive.suffix == '.zip' else dict(filter='data')
     with TemporaryDirectory() as folder:
         try:
             shutil.unpack_archive(archive, folder, **safe)
-            return read_folder(Path(folder), *options)
+            return read_folder(Path(folder), *options, name=archive)
         except DataError as error:
             raise DataError(str(error).replace(folder, str(archive))) from None
         except (OSError, EOFError, ValueError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:

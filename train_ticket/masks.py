@@ -416,11 +416,20 @@ def _mask_for(shared: list, count: int, gate: Gate, seed: int, number: int, opti
     if options.double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
     return mask
 
+# %% ../nbs/03_masks.ipynb #ce18e2d2
+def _check_names(model: nn.Module, weights: list, candidates: int): # weights: as of `_gateable`
+    counts = {n: m.candidates for n, m in masks_of(model).items()} | {w[0].name: candidates for w in weights}
+    pairs = ((name, candidate_name(name, k)) for name, count in counts.items() for k in range(1, count))
+    for name, other in pairs:
+        if other in counts: raise UserError(f'the modules {name} and {other} collide: candidates of {name} '
+                                            'have such names; rename one, or leave candidates at 1')
+
 # %% ../nbs/03_masks.ipynb #e73fe8ad
 def _gate_all(model, gate, seed: int, skip: tuple, options: 'MaskOptions'):
     before, made = list(Masks.of(model) or ()), []
     several = _named(model, options.candidates_in, 'have candidates')
     first = max((mask.layer for mask in before), default=-1) + 1
+    _check_names(model, _gateable(model, skip), options.candidates)
     for number, shared in enumerate(_gateable(model, skip), first):
         chosen = not options.candidates_in or any(several(weight.name) for weight in shared)
         count = options.candidates if chosen else 1

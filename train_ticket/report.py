@@ -205,14 +205,17 @@ def drawn_sections(sections: dict) -> str: # HTML
 # %% ../nbs/16_report.ipynb #b120c6b8
 def body_of(run: RunFolder, dataset, dense: RunFolder, model: nn.Module, quick: bool) -> str: # HTML
     "Make the body: introduction, figures and the ticket's table."
-    text, sections = introduction(run, model), mask_sections(run, 2 if quick else 8)
+    text, sections, missing = introduction(run, model), mask_sections(run, 2 if quick else 8), ''
     try:
         sections |= network_sections(run, quick, dataset, dense, model)
     except UserError as error:
         if dataset: raise   # the caller asked for it
-        warn(f'the report contains no predictions: {error}')
-        text += absent(f'predictions. {error}')
-    return text + drawn_sections(sections) + f'<h2>The ticket</h2><pre>{escape(describe(run.ticket))}</pre>'
+        names = 'predictions, effects and robustness' if run.ticket.layers else 'predictions'
+        missing = f'figures of {names}: {error}'
+        text += absent(missing)
+    text += drawn_sections(sections)
+    if missing: warn(f'the report lacks the {missing}')   # below the progress bar
+    return text + f'<h2>The ticket</h2><pre>{escape(describe(run.ticket))}</pre>'
 
 # %% ../nbs/16_report.ipynb #d3d7af58
 def report(

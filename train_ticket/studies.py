@@ -114,7 +114,7 @@ def same_space(study, ours: dict):
         raise StudyError(f'a study {study.study_name!r} with another space exists ({", ".join(differ[:3])} '
                          'differs): choose another --name, or continue with its own file')
 
-# %% ../nbs/18_studies.ipynb #d7ceb9d1
+# %% ../nbs/18_studies.ipynb #a12b4655
 @contextmanager
 def without_signals():
     "A context in which SIGINT and SIGTERM wait for its end. Has no effect outside the main thread."

@@ -484,12 +484,13 @@ def ticket_rows(s: dict) -> list:
 
 # %% ../nbs/13_train.ipynb #0ce20eb4
 def next_rows(s: dict) -> list:
-    "The rows about speed, files and the next command."
+    "The rows about speed, files and the next commands."
     path, ranks = Path(s['ticket']), f'{s["world_size"]} rank{"s"*(s["world_size"] > 1)} ({s["device"]})'
     model = f' --model {s["model"]}' if s['model'] else ''
     return [('speed', f'{s["images_per_second"]:,.0f} images/s, {s["seconds"]:.1f} s of training on {ranks}'),
             ('files', f'{path.parent}/: {path.name}, summary.json, metrics.jsonl, checkpoints/'),
-            ('next', f'python scripts/evaluate.py --ticket {path} --dataset {s["dataset"]}{model}')]
+            ('next', f'python scripts/evaluate.py --ticket {path} --dataset {s["dataset"]}{model}'),
+            ('figures', f'tt_report {path.parent}{model}')]
 
 # %% ../nbs/13_train.ipynb #98040379
 def where_it_stands(config: Config, stopped: Interrupted) -> dict: # Its names are below
