@@ -60,8 +60,8 @@ def _onnx_of(network: nn.Module, in_shape: tuple) -> bytes:
         try: program = torch.onnx.export(network, (example,), **options,
                                          dynamic_shapes=({0: torch.export.Dim('batch')},))
         except torch.onnx.OnnxExporterError as error:
-            shape, reason = tuple(example.shape), str(error.__cause__).partition('\n')[0]
-            raise UserError(f'PyTorch cannot export this network for {example.dtype} {shape}: {reason}') from error
+            given, reason = f'{example.dtype} {tuple(example.shape)}', str(error.__cause__).partition('\n')[0]
+            raise UserError(f'PyTorch cannot export this network for {given}: {reason}') from error
     return program.model_proto.SerializeToString()
 
 # %% ../nbs/15_onnx.ipynb #0e068ee0
