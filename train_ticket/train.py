@@ -7,9 +7,9 @@ __all__ = ['ABOUT', 'FULL', 'Job', 'prepare', 'own_parts', 'with_data', 'gate_ne
            'own_loaders', 'three_of', 'first_batch', 'facts_of_loaders', 'make_loaders', 'part_of_batch',
            'test_batches', 'make_run', 'parameter_groups', 'about', 'architecture', 'BestTicket', 'snapshot',
            'AfterEpoch', 'all_callbacks', 'fit', 'run_job', 'options_apart', 'carry_out', 'logs_of', 'set_aside',
-           'open_folder', 'facts_of_data', 'check_data', 'take_up', 'write_settings', 'withdraw', 'close_run',
-           'facts_of_run', 'facts_of_ticket', 'soft_accuracy', 'closing_table', 'result_rows', 'ticket_rows',
-           'next_rows', 'where_it_stands', 'farewell', 'main', 'print_summary', 'is_first_rank', 'parsed', 'explained']
+           'open_folder', 'write_settings', 'withdraw', 'close_run', 'facts_of_run', 'facts_of_ticket', 'soft_accuracy',
+           'closing_table', 'result_rows', 'ticket_rows', 'next_rows', 'where_it_stands', 'farewell', 'main',
+           'print_summary', 'is_first_rank', 'parsed', 'explained']
 
 # %% ../nbs/13_train.ipynb #10268683
 from collections.abc import Iterator
@@ -26,10 +26,11 @@ from torch import nn
 
 # %% ../nbs/13_train.ipynb #4a959f8e
 from .config import PARTS, Config, RunExists, RunOptions
-from .config import command_line, configure, refuse_taken, saved_settings, settings
+from .config import command_line, configure, facts_of_data, refuse_changed, refuse_taken
+from .config import saved_settings, settings
 from .core import UserError, append_record, atomic_write, brief_warnings
 from .core import dtype_of, hardware, make_parser, one_line_error, suited, versions
-from .datasets import DataError, Dataset, Split, load_dataset
+from .datasets import DataError, Dataset, load_dataset
 from .gates import GATES
 from .masks import Masks, inventory, masks_of, soft_masks
 from .optim import BINARY, OptimizerOptions, make_optimizer
@@ -165,8 +166,7 @@ def three_of(loaders):
 # %% ../nbs/13_train.ipynb #766435c2
 def first_batch(loader: OwnLoader) -> tuple: # (images, labels)
     "Raises `TypeError` for an iterator, which ends with its first epoch, `ValueError` if it is empty."
-    kind = type(loader.own).__name__
-    if isinstance(loader.own, Iterator): raise TypeError(f'a {kind} can be read only once')
+    if isinstance(loader.own, Iterator): raise TypeError('an iterator can be read only once')
     for batch in loader: return batch
     raise ValueError('one has no batch')
 
@@ -362,8 +362,8 @@ def open_folder(job: Job, run: Run):
     if first:
         sweep_up(folder)
     if options.resume:
-        check_data(job)
-        take_up(run, folder)
+        refuse_changed(folder, job.dataset)
+        load_checkpoint(run, folder/'checkpoints')
     elif first:
         write_settings(job)
     try:
@@ -377,34 +377,9 @@ def open_folder(job: Job, run: Run):
         if old:
             shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/13_train.ipynb #01c3ebda
-def facts_of_data(dataset: Dataset) -> dict:
-    "Facts by which a resumed run recognises its data."
-    counts = {name: len(split) for name, split in vars(dataset).items() if isinstance(split, Split)}
-    return counts | {name: list(getattr(dataset, name)) for name in ('shape', 'classes', 'mean', 'std')}
-
-def check_data(job: Job):
-    "Raise `ConfigError` if a resumed run was started with other data."
-    path, facts = job.folder/'data.json', facts_of_data(job.dataset)
-    before = json.loads(path.read_text()) if path.exists() else facts   # older runs have no such file
-    other = [name for name in facts if before.get(name) != facts[name]]
-    if not other: return
-    name = other[0]
-    change = f'{name} was {before.get(name)} and is {facts[name]}'
-    raise ConfigError(f'the data of {job.folder} have changed: {change}; restore them, or start a new run')
-
-# %% ../nbs/13_train.ipynb #eb0a3065
-def take_up(run: Run, folder: Path):
-    "Load the checkpoint of a run. Raises `ConfigError` if it is one of another network."
-    try: load_checkpoint(run, folder/'checkpoints')
-    except RuntimeError as error:
-        if 'loading state_dict' not in str(error): raise
-        raise ConfigError(f'the checkpoint of {folder} does not fit the network: '
-                          'pass the one that it was started with') from error
-
 # %% ../nbs/13_train.ipynb #eda57c55
 def write_settings(job: Job):
-    "Write config.json, data.json and, if you passed objects of your own, own.json."
+    "Write config.json, data.json and, if you passed objects, own.json."
     atomic_write(job.folder/'config.json', json.dumps(settings(job.config), indent=1))
     atomic_write(job.folder/'data.json', json.dumps(facts_of_data(job.dataset)))
     if job.own:
