@@ -199,7 +199,7 @@ def test_no_space_left(environment, tmp_path, blocks, culprit):
     assert culprit in said and ('too large' in said or 'No space' in said) and '--name full --resume' in said
     left = {path.name for path in (tmp_path/'runs/full').iterdir() if path.is_file()}
     best = {'best.ticket.safetensors', 'best.scores.safetensors'} if blocks > 10 else set()
-    assert left == {'config.json', 'metrics.jsonl'} | best
+    assert left == {'config.json', 'data.json', 'metrics.jsonl'} | best
     assert not (tmp_path/'runs/full/checkpoints/latest').exists()
 
 

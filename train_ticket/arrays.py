@@ -28,18 +28,17 @@ class Unavailable(DataError):
 class Split:
     "Images and their labels."
     images: np.ndarray # uint8 [N, H, W, C]
-    labels: np.ndarray # int64 [N], 0 … classes − 1; other whole numbers are converted
+    labels: np.ndarray # int64 [N], 0 … classes − 1
 
     def __post_init__(self):
         images, labels = self.images, np.asarray(self.labels)
-        if images.ndim != 4 or images.dtype != np.uint8 or labels.ndim != 1:
-            raise DataError(f'images are uint8 [N, H, W, C] and labels are [N], not {images.dtype} '
-                            f'{list(images.shape)} and {list(labels.shape)}')
+        got = f'{images.dtype} {list(images.shape)} and {labels.dtype} {list(labels.shape)}'
+        whole = labels.ndim == 1 and labels.dtype.kind in 'iu'
+        if images.ndim != 4 or images.dtype != np.uint8 or not whole:
+            raise DataError(f'images are uint8 [N, H, W, C] and labels int64 [N], not {got}')
         if len(images) != len(labels):
             raise DataError(f'{len(images):,} images have {len(labels):,} labels')
-        if labels.dtype.kind not in 'iu':
-            raise DataError(f'labels are whole numbers from 0, not {labels.dtype}')
-        object.__setattr__(self, 'labels', labels.astype(np.int64, copy=False))
+        object.__setattr__(self, 'labels', labels.astype(np.int64))
 
     def __len__(self): return len(self.labels)
     def __getitem__(self, rows): return Split(self.images[rows], self.labels[rows])

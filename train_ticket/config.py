@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'GATE_OPTIONS', 'OPTIONS', 'KINDS', 'KEEP', 'FREE', 'RunOptions', 'check_run', 'Config', 'settings',
            'configure', 'check_names', 'chosen', 'checked', 'kinds', 'converted', 'complete', 'gate_of', 'check_data',
-           'check_network', 'check_binary', 'check_engine_of', 'resumed', 'refuse_others', 'saved_settings',
-           'RunExists', 'refuse_taken', 'command_line']
+           'check_network', 'check_binary', 'check_engine_of', 'resumed', 'refuse_others', 'facts_of_data',
+           'refuse_changed', 'saved_settings', 'RunExists', 'refuse_taken', 'command_line']
 
 # %% ../nbs/13_config.ipynb #f1d44edc
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +15,7 @@ from types import UnionType
 from typing import get_args
 import json
 from .core import UserError, near, option, options_of, pick
-from .datasets import DataOptions, dataset_names, parse_shape
+from .datasets import DataOptions, Dataset, Split, dataset_names, parse_shape
 from .engine import ConfigError, EngineOptions, on_this_machine
 from .gates import GATES, Gate, make_gate
 from .loaders import Augmentation
@@ -232,6 +232,22 @@ def refuse_others(run: str, saved: dict, given: dict):
     if not other: return
     raise ConfigError(f'the run {run} was started with {other} and keeps that: '
                       'leave the option out, or start a new run')
+
+# %% ../nbs/13_config.ipynb #01c3ebda
+def facts_of_data(dataset: Dataset) -> dict:
+    "Facts by which a resumed run recognises its data."
+    counts = {name: len(split) for name, split in vars(dataset).items() if isinstance(split, Split)}
+    return counts | {name: list(getattr(dataset, name)) for name in ('shape', 'classes', 'mean', 'std')}
+
+def refuse_changed(folder: Path, dataset: Dataset):
+    "Raise `ConfigError` if a resumed run was started with other data."
+    path, facts = folder/'data.json', facts_of_data(dataset)
+    before = json.loads(path.read_text()) if path.exists() else facts   # older runs have no such file
+    other = [name for name in facts if before.get(name) != facts[name]]
+    if not other: return
+    name = other[0]
+    change = f'{name} was {before.get(name)} and is {facts[name]}'
+    raise ConfigError(f'the data of {folder} have changed: {change}; restore them, or start a new run')
 
 # %% ../nbs/13_config.ipynb #977320da
 def saved_settings(path: Path) -> dict:

@@ -398,7 +398,10 @@ def load_checkpoint(run: Run, folder: Path):
     shards = len([*(folder/tag).glob('*_optim_states.pt')])   # none without ZeRO
     if shards not in (0, run.ranks.count):
         tag = to_universal(run, folder, tag)
-    _, state = run.engine.load_checkpoint(str(folder), tag=tag)
+    try: _, state = run.engine.load_checkpoint(str(folder), tag=tag)
+    except RuntimeError as error:
+        if 'loading state_dict' not in str(error): raise
+        raise ConfigError(f'{folder/tag} does not fit the network: pass that of the start') from error
     if run.ranks.rank == 0:
         (folder/'latest_universal').unlink(missing_ok=True)
     run.state = State(**{name: value for name, value in state.items() if name in asdict(State())})

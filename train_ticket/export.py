@@ -53,15 +53,15 @@ def materialised(
 def _onnx_of(network: nn.Module, in_shape: tuple) -> bytes:
     "A dense network as ONNX, for batches of any size."
     device = next((p.device for p in network.parameters()), 'cpu')
-    example = torch.zeros(2, *in_shape, device=device, dtype=dtype_of(network))
+    x = torch.zeros(2, *in_shape, device=device, dtype=dtype_of(network))
     options = dict(dynamo=True, verbose=False, input_names=['images'], output_names=['logits'])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: program = torch.onnx.export(network, (example,), **options,
+        try: program = torch.onnx.export(network, (x,), **options,
                                          dynamic_shapes=({0: torch.export.Dim('batch')},))
         except torch.onnx.OnnxExporterError as error:
-            shape, reason = tuple(example.shape), str(error.__cause__).partition('\n')[0]
-            raise UserError(f'PyTorch cannot export this network for {example.dtype} {shape}: {reason}') from error
+            given, reason = f'{x.dtype} {tuple(x.shape)}', str(error.__cause__).partition('\n')[0]
+            raise UserError(f'PyTorch cannot export this network for {given}: {reason}') from error
     return program.model_proto.SerializeToString()
 
 # %% ../nbs/15_onnx.ipynb #0e068ee0

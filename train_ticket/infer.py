@@ -315,6 +315,8 @@ def _data_of(ticket: Ticket, path, dataset: str | Dataset = None) -> Dataset:
     data = _fitting_data(ticket, dataset or trained_on)
     if trained_on and data.name != trained_on:
         warn(f'the ticket was trained on {trained_on} and is evaluated on {data.name}')
+    other = [pair for pair in zip(ticket.classes, data.classes) if pair[0] != pair[1]]
+    if other: warn('class {!r} of the ticket is {!r} in {}'.format(*other[0], data.name))
     return data
 
 # %% ../nbs/15_infer.ipynb #0e632750

@@ -19,7 +19,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import cached
 from tqdm.auto import tqdm
-from .core import UserError, dtype_of, keep_large_blocks, option, suited
+from .core import UserError, dtype_of, keep_large_blocks, option, suited, warn
 from .gates import discretisation_gap
 from .masks import Masks, fixed_masks, hard_masks, inventory, masks_of, soft_masks
 from .optim import set_lr
@@ -380,6 +380,9 @@ def measure(run: Run) -> dict: # the epoch's record, a line of metrics.jsonl
     state, seconds = run.state, run.state.seconds - run.state.before
     loss, correct, total = run.ranks.sums((state.loss, state.correct, state.total))
     state.images += int(total)
+    if loss != loss:
+        warn(f'epoch {state.epoch + 1}: the loss is not a number: '
+             'look for such values in the images, or lower lr')
     return dict(epoch=state.epoch + 1, loss=loss/total, train_accuracy=correct/total, **validate(run),
                 beta=beta_of(run), lr=run.engine.optimizer.param_groups[0]['lr'],
                 progress=run.progress_at(state.epoch, run.steps - 1), seconds=seconds,

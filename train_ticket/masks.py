@@ -302,7 +302,7 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
     return found
 
 # %% ../nbs/03_masks.ipynb #f70c6739
-def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't be masked
+def _obstacle(module: nn.Module) -> str | None: # why it can't be masked
     hooks = [type(hook).__module__ for hook in module._forward_pre_hooks.values()]
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
     if isinstance(module, (nn.ParameterList, nn.ParameterDict)): return 'is a list of parameters'
@@ -313,7 +313,6 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
         for what in 'max_norm', 'sparse', 'padding_idx':
             value = getattr(module, what, None)
             if value is not None and value is not False: return f'has {what}, which changes its weight'
-    return None
 
 # %% ../nbs/03_masks.ipynb #a7946652
 def _refuse(path: str, module: nn.Module, why: str):

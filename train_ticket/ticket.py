@@ -125,8 +125,12 @@ def _copied(model: nn.Module, group: dict) -> dict: # name → tensor on the CPU
             for name, p in group.items()}
 
 # %% ../nbs/06_ticket.ipynb #116a08b8
-def _check_density(masks: Masks | None):
-    "Warn where the masks keep what they keep at an early progress: after loading scores, or without `step`."
+def _origin(masks: dict) -> tuple: # (seed, distribution) of all masks
+    found = {(mask.seed, mask.distribution) for mask in masks.values()} or {(0, 'signed')}
+    if len(found) == 1: return found.pop()
+    raise TicketError(f'a ticket has one seed and distribution, not {sorted(found)}')
+
+def _check_density(masks: Masks | None): # a warning after loading scores, or without `step`
     if masks is None or masks.state.density in (None, masks.gate.keep): return
     warn(f'from_model: the masks keep {masks.state.density:.3g} of the weights, as at progress '
          f'{masks.state.progress:.3g}, not {masks.gate.keep}: call Masks.of(model).step(1.) first')
@@ -142,14 +146,10 @@ def from_model(
     model = getattr(model, '_orig_mod', model)   # of `torch.compile`
     masks, stock = masks_of(model), inventory(model)
     _check_density(Masks.of(model))
-    origins = {(mask.seed, mask.distribution) for mask in masks.values()} or {(0, 'signed')}
-    if len(origins) > 1: raise TicketError(f'a ticket has one seed and distribution, not {sorted(origins)}')
-    layers = {}
-    for each in masks.items():
-        layers |= _layers_of(model, *each)
+    layers = {layer: kept for each in masks.items() for layer, kept in _layers_of(model, *each).items()}
     bits = {layer.name: kept for layer, kept in layers.items()}
     values = _copied(model, stock.trained), _copied(model, stock.measured | stock.fixed)
-    return Ticket(*origins.pop(), arch, arch_args or {}, list(layers), bits, *values, **about)
+    return Ticket(*_origin(masks), arch, arch_args or {}, list(layers), bits, *values, **about)
 
 # %% ../nbs/06_ticket.ipynb #f202dba0
 FORMAT_VERSION = 5 # What is written with candidates, 4 without; 1 to 3 are read as well

@@ -26,7 +26,8 @@ from torch import nn
 
 # %% ../nbs/13_train.ipynb #4a959f8e
 from .config import PARTS, Config, RunExists, RunOptions
-from .config import command_line, configure, refuse_taken, saved_settings, settings
+from .config import command_line, configure, facts_of_data, refuse_changed, refuse_taken
+from .config import saved_settings, settings
 from .core import UserError, append_record, atomic_write, brief_warnings
 from .core import dtype_of, hardware, make_parser, one_line_error, suited, versions
 from .datasets import DataError, Dataset, load_dataset
@@ -165,8 +166,7 @@ def three_of(loaders):
 # %% ../nbs/13_train.ipynb #766435c2
 def first_batch(loader: OwnLoader) -> tuple: # (images, labels)
     "Raises `TypeError` for an iterator, which ends with its first epoch, `ValueError` if it is empty."
-    kind = type(loader.own).__name__
-    if isinstance(loader.own, Iterator): raise TypeError(f'a {kind} can be read only once')
+    if isinstance(loader.own, Iterator): raise TypeError('an iterator can be read only once')
     for batch in loader: return batch
     raise ValueError('one has no batch')
 
@@ -362,6 +362,7 @@ def open_folder(job: Job, run: Run):
     if first:
         sweep_up(folder)
     if options.resume:
+        refuse_changed(folder, job.dataset)
         load_checkpoint(run, folder/'checkpoints')
     elif first:
         write_settings(job)
@@ -376,10 +377,11 @@ def open_folder(job: Job, run: Run):
         if old:
             shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/13_train.ipynb #01c3ebda
+# %% ../nbs/13_train.ipynb #eda57c55
 def write_settings(job: Job):
-    "Write config.json and, if you passed objects of your own, own.json."
+    "Write config.json, data.json and, if you passed objects, own.json."
     atomic_write(job.folder/'config.json', json.dumps(settings(job.config), indent=1))
+    atomic_write(job.folder/'data.json', json.dumps(facts_of_data(job.dataset)))
     if job.own:
         atomic_write(job.folder/'own.json', json.dumps(job.own))
 
@@ -388,7 +390,7 @@ def withdraw(folder: Path, new: list, old: Path = None): # new: folders to remov
     if folder in new:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        for name in 'config.json', 'own.json':
+        for name in 'config.json', 'data.json', 'own.json':
             (folder/name).unlink(missing_ok=True)
     if old:
         old.rename(folder)
