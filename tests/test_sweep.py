@@ -12,8 +12,10 @@ import forked
 import optuna
 import pytest
 from conftest import top
+from optuna.storages import RDBStorage
+from sqlalchemy.engine.default import DefaultDialect
 from train_ticket.core import read_records
-from train_ticket.studies import main, records, slots
+from train_ticket.studies import Worker, main, records, slots
 
 SPACE = '''
 name = "test"
@@ -190,6 +192,51 @@ def test_sigterm_lets_go(space, start, tmp_path):
         assert 'repeat the command to continue' in said(tmp_path)
     start(space).join(60)
     assert not any(r.get('losses') for r in whole(study_of(), tmp_path))
+
+
+def send_after(monkeypatch, place, name, number, wanted):
+    "Send this process a signal after each call of a method whose arguments are the wanted ones."
+    method = getattr(place, name)
+
+    def call(*arguments, **named):
+        result = method(*arguments, **named)
+        if wanted(*arguments):
+            os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(place, name, call)
+
+
+def let_go(space):
+    "Run a sweep until its signal: which trials do not wait for another worker."
+    assert main([str(space), '--patience', '.2']) == 130
+    return [trial.state.name for trial in study_of().trials if trial.state.name != 'WAITING']
+
+
+def changed_to(state):
+    return lambda storage, number, new, *more: new.name == state
+
+
+def test_a_signal_while_trials_are_taken(space, monkeypatch):
+    "It comes when the storage has noted that a trial runs, before the worker has."
+    send_after(monkeypatch, RDBStorage, 'set_trial_state_values', signal.SIGTERM, changed_to('RUNNING'))
+    assert let_go(space) == []
+
+
+def test_a_signal_within_a_database_call(space, monkeypatch):
+    "It comes before the rows of a query are read: the exception keeps the cursor, which locks the file."
+    train, first = Worker.train, []
+    monkeypatch.setattr(Worker, 'train', lambda worker, tasks: (first.append(True), train(worker, tasks)))
+    query = lambda dialect, cursor, text, *more: text.startswith('SELECT trials.') and first and first.pop()
+    send_after(monkeypatch, DefaultDialect, 'do_execute', signal.SIGTERM, query)
+    assert let_go(space) == []
+
+
+def test_a_signal_while_trials_are_let_go(space, monkeypatch):
+    "Ctrl-C in a terminal reaches a helper process; then its parent sends SIGTERM."
+    send_after(monkeypatch, Worker, 'take', signal.SIGINT, lambda *more: True)
+    send_after(monkeypatch, RDBStorage, 'set_trial_state_values', signal.SIGTERM, changed_to('WAITING'))
+    assert let_go(space) == []
 
 
 def link(path):

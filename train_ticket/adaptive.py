@@ -7,13 +7,11 @@ __all__ = ['BIAS', 'ROW', 'SIGN', 'BAND', 'NEAR', 'LOGISTIC', 'FIRST_RATES', 'LE
            'Interval', 'encode_reference', 'decode_reference', 'library', 'encode_adaptive', 'decode_adaptive']
 
 # %% ../nbs/05_adaptive.ipynb #2e812225
-from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, repeat
-import ctypes, math, os, shutil
+import ctypes, math
 from fastcore.basics import patch
 import numpy as np
-from .core import cache_folder
 
 # %% ../nbs/05_adaptive.ipynb #ffa9de8d
 BIAS, ROW, SIGN, BAND, NEAR = range(5)   # the terms; then follow the columns
@@ -154,12 +152,9 @@ def _declared(library):
 @lru_cache
 def library(): # A ctypes library, or None where it can't be compiled or loaded
     "The coder in C, compiled at first use."
-    from train_ticket.kernels import C_FLAGS, compile_c, source_of
-    own = os.environ.get('CC')
-    for compiler in [own] if own else filter(shutil.which, ('cc', 'gcc', 'clang')):
-        with suppress(OSError):   # no such compiler, or a cache that can't be written or run from
-            path = compile_c(source_of('adaptive.c'), compiler, C_FLAGS, cache_folder())
-            if path: return _declared(ctypes.CDLL(str(path)))
+    from train_ticket.kernels import load_c
+    found = load_c('adaptive.c')
+    return found and _declared(found)
 
 # %% ../nbs/05_adaptive.ipynb #9f296b1d
 def _arguments(signs: np.ndarray, width: int): # of the C functions: bytes they point to, layer, columns

@@ -12,7 +12,7 @@ __all__ = ['POINTS', 'WHAT', 'BINS', 'LABELS', 'RunFolder', 'ticket_path', 'load
            'marchenko_pastur', 'eigenvalues', 'used_and_shuffled', 'plot_spectrum', 'plot_singular_vectors']
 
 # %% ../nbs/16_analysis.ipynb #4fb4c860
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 import json, math
@@ -33,7 +33,6 @@ from .coding import pack, unpack
 from .core import atomic_write, pick, read_records
 from .loggers import label_logs
 from .masks import fixed_masks, masks_of
-from .models import build
 from .ticket import Layer, Ticket, TicketError, load_ticket, summed_weights
 
 # %% ../nbs/16_analysis.ipynb #ccfe8d2a
@@ -67,7 +66,7 @@ def about(self: RunFolder) -> str:
 
 # %% ../nbs/16_analysis.ipynb #1f5ee8dd
 def ticket_path(folder: Path) -> Path: # of the best ticket, or of the dense twin's best network
-    "Find a run's ticket; a `TicketError` where there is none."
+    "Find a run's ticket. Raises `TicketError` if there is none."
     if not folder.is_dir(): raise TicketError(f'{folder}: there is no such folder of a run')
     for name in 'best.ticket.safetensors', 'best.dense.safetensors':
         if (folder/name).exists(): return folder/name
@@ -81,7 +80,7 @@ def ticket_path(folder: Path) -> Path: # of the best ticket, or of the dense twi
 def load_run(
     path, # runs/NAME
 ) -> RunFolder:
-    "Read a run's folder; a `TicketError` where there is nothing to see."
+    "Read a run's folder. Raises `TicketError` if it has no ticket yet, or damaged records."
     path = Path(path)
     ticket = load_ticket(ticket_path(path))
     def content(name): return json.loads((path/name).read_text()) if (path/name).exists() else {}
@@ -116,27 +115,25 @@ def finish(ax, title: str, size: float = 10, **labels): # size of the title; lab
 def montage(
     pictures: np.ndarray, # [n, H, W]
     columns: int = None, # None: about as many as rows
-    gap: int = 1, # Pixels between two pictures
-) -> np.ndarray: # float [rows·(H + gap) − gap, columns·(W + gap) − gap], NaN in the gaps
-    "Many pictures as one."
+) -> np.ndarray: # float [rows·(H + 1) − 1, columns·(W + 1) − 1], NaN in the gaps
+    "Many pictures as one, with a gap of a pixel between any two."
     columns = columns or math.ceil(math.sqrt(len(pictures)))
-    sides = (0, -len(pictures) % columns), (0, gap), (0, gap)
+    sides = (0, -len(pictures) % columns), (0, 1), (0, 1)
     sheet = np.pad(pictures*1., sides, constant_values=np.nan)
     n, H, W = sheet.shape
     sheet = sheet.reshape(n//columns, columns, H, W).swapaxes(1, 2)
-    return sheet.reshape(-1, columns*W)[:-gap, :-gap]
+    return sheet.reshape(-1, columns*W)[:-1, :-1]
 
 # %% ../nbs/16_analysis.ipynb #700c065d
 def picture_at(
     x: float, y: float, # A place on the sheet, in pixels from its upper left corner
     shape: tuple, # [n, H, W] of the pictures
     columns: int,
-    gap: int = 1,
 ) -> tuple: # (picture, column, row): the pixel's column and row within the picture
     "The picture of a `montage` that is nearest to a place, and the nearest pixel in it."
     n, H, W = shape
     place = np.arange(n)
-    left, top = x - place % columns*(W + gap), y - place//columns*(H + gap)
+    left, top = x - place % columns*(W + 1), y - place//columns*(H + 1)
     column, row = np.clip(left, 0, W - .01), np.clip(top, 0, H - .01)
     nearest = np.hypot(left - column, top - row).argmin()
     return int(nearest), int(column[nearest]), int(row[nearest])
@@ -153,7 +150,7 @@ def show(ax, picture, cmap='gray_r', bar: str = None, **how): # how: what `imsho
 # %% ../nbs/16_analysis.ipynb #7f61ccdc
 def small_png(
     figure, # matplotlib's
-    dpi: int = 80, # Pixels per inch
+    dpi: int, # Pixels per inch
 ) -> bytes:
     "A figure as a PNG of 64 colours."
     drawn, small = BytesIO(), BytesIO()
@@ -179,7 +176,7 @@ def small_figures():
 
 # %% ../nbs/16_analysis.ipynb #be271237
 def image_shape(ticket: Ticket) -> tuple: # (C, H, W)
-    "The picture that a row of the first layer's mask is; a `TicketError` where it is none."
+    "The shape of a first-layer unit's mask as a picture. Raises `TicketError` if it isn't one."
     if not ticket.layers: raise TicketError('this network is dense: it has no masks')
     first, shape = ticket.layers[0], tuple(ticket.arch_args.get('in_shape') or ())
     if len(shape) == 3 and first.shape[1:] == (math.prod(shape),): return shape
@@ -241,11 +238,11 @@ def plot_units(
     return finish(ax, f'{WHAT[what]}, units {names} of {first.shape[0]}', 9)
 
 # %% ../nbs/16_analysis.ipynb #f8fb943d
-def plot_units_three_ways(ticket: Ticket, count: int = 8): # → the axes of the first row
-    "Weights, mask and product of some units: in a region of one colour, the mask removed the other sign."
+def plot_units_three_ways(ticket: Ticket): # → the axes of the first row
+    "Weights, mask and product of eight units: in a region of one colour, the mask removed the other sign."
     rows = plt.subplots(3, 1, figsize=(7.4, 3.6), layout='constrained')[1]
     for ax, what in zip(rows, WHAT):
-        plot_units(ticket, what, count=count, columns=count, ax=ax)
+        plot_units(ticket, what, columns=8, ax=ax)
     return rows[0]
 
 # %% ../nbs/16_analysis.ipynb #feedb52e
@@ -260,7 +257,7 @@ def plot_kernels(ticket: Ticket, count: int = 48, ax=None):
 
 # %% ../nbs/16_analysis.ipynb #c398cfda
 def need_records(records: list, *keys) -> list: # those that have all the keys
-    "Epochs' records that have what a figure needs; a `TicketError` where none does."
+    "Select the records that a figure needs. Raises `TicketError` if there are none."
     found = [record for record in records if all(record.get(key) is not None for key in keys)]
     if not found: raise TicketError(f'no epoch has a record of {" and ".join(keys)}')
     return found
@@ -288,10 +285,9 @@ def plot_margins(ticket: Ticket, layer: int = 0, ax=None):
         coins = norm(mask.mean(), mask.std()/math.sqrt(mask.shape[axis]) + 1e-9)
         x = np.linspace(*coins.interval(.999))
         ax.plot(x, coins.pdf(x), '--', color=f'C{axis}')
-    ax.set_xlabel('density (fraction kept)')
-    ax.set_title(f'Layer {place.name} (dashed: coins)', size=10)
-    plt.setp(ax.get_legend().get_texts(), size=8)
-    return ax
+    sns.move_legend(ax, 'best', fontsize=8)
+    labels = dict(xlabel='fraction kept', ylabel='probability density')
+    return finish(ax, f'Layer {place.name}; dashed: coins', **labels)
 
 # %% ../nbs/16_analysis.ipynb #7053c766
 BINS = 20 # of the histograms of gates, from 0 to 1
@@ -330,7 +326,7 @@ def _unpacked(stored: dict) -> MaskHistory: # stored: what masks.npz holds
 def load_history(
     path, # runs/NAME, or its masks.npz
 ) -> MaskHistory:
-    "Read the masks of all epochs; a `TicketError` where the run didn't keep them."
+    "Read the masks of all epochs. Raises `TicketError` if the run didn't keep them."
     path = Path(path)
     if path.is_dir(): path = path/'masks.npz'
     if not path.exists():
@@ -387,9 +383,9 @@ def decision_epochs(
     return decided
 
 # %% ../nbs/16_analysis.ipynb #497c8d5b
-def plot_decisions(ticket: Ticket, history: MaskHistory, units: list = None, count: int = 8, ax=None):
-    "When the bits of some first-layer units flipped for the last time: dark ones early, bright ones late."
-    shape, found = image_shape(ticket), unit_pictures(ticket, units, count)['units']
+def plot_decisions(ticket: Ticket, history: MaskHistory, ax=None):
+    "When the bits of eight first-layer units flipped for the last time: dark ones early, bright ones late."
+    shape, found = image_shape(ticket), unit_pictures(ticket)['units']
     decided = decision_epochs(history.masks[ticket.layers[0].name][:, found], history.epochs)
     pictures = decided.reshape(len(found), *shape)[:, 0]
     ax = show(axes(ax, (7.4, 2.2)), montage(pictures, columns=len(found)), 'viridis', 'last flip (epoch)')
@@ -429,7 +425,7 @@ LABELS = dict(
 
 # %% ../nbs/16_analysis.ipynb #01e34150
 def curve(run: RunFolder, key: str) -> tuple: # (epochs, values); accuracies in percent
-    "A quantity over training; a `TicketError` where no epoch has a record of it."
+    "A quantity over training. Raises `TicketError` if no epoch has a record of it."
     found = need_records(run.records, key)
     return [r['epoch'] for r in found], [r[key]*(100 if 'accuracy' in key else 1) for r in found]
 
@@ -459,13 +455,13 @@ def plot_gap(run: RunFolder, ax=None):
     return finish(ax, f'{run.about}, n = 1 run', xlabel='epoch', ylabel='validation accuracy (%)')
 
 # %% ../nbs/16_analysis.ipynb #1dd0e539
-def plot_front_page(run: RunFolder, count: int = 12): # → a figure
+def plot_front_page(run: RunFolder): # → a figure
     "Units of the first layer before and after the mask, and the accuracy over training."
     layout = [['weights', 'gap'], ['mask', 'gap'], ['product', 'gap']]
     figure, panels = plt.subplot_mosaic(layout, figsize=(11, 2.2), layout='constrained', width_ratios=[3, 2])
     texts = 'random weights\n±1, never trained', '× mask\n(black: kept)', '= what the\nnetwork uses'
     for what, text in zip(WHAT, texts):
-        plot_units(run.ticket, what, None, count, count, panels[what]).set_title('')
+        plot_units(run.ticket, what, None, 12, 12, panels[what]).set_title('')
         panels[what].set_ylabel(text, rotation=0, ha='right', va='center', fontsize=10)
     ax = plot_gap(run, panels['gap'])
     ax.axhline(100/max(len(run.ticket.classes), 1), color='gray', lw=1, ls=':', label='chance')
@@ -558,10 +554,10 @@ def plot_spectrum(ticket: Ticket, layer: int = 0, ax=None):
     return finish(ax, title, xlabel='eigenvalue of WWᵀ/n (scale²)', ylabel='density')
 
 # %% ../nbs/16_analysis.ipynb #0653674b
-def plot_singular_vectors(ticket: Ticket, count: int = 8, ax=None):
+def plot_singular_vectors(ticket: Ticket, ax=None):
     "The patterns that first-layer units share, its right singular vectors: the strongest to the left."
     shape, layer = image_shape(ticket), ticket.layers[0]
-    vectors = np.linalg.svd(summed_weights(ticket, layer), full_matrices=False)[2][:count]
+    vectors = np.linalg.svd(summed_weights(ticket, layer), full_matrices=False)[2][:8]
     vectors = vectors.reshape(-1, *shape)[:, 0]
     top = np.abs(vectors).max()
     ax = show(axes(ax, (7.4, 1.5)), montage(vectors, columns=len(vectors)), 'vlag', vmin=-top, vmax=top)

@@ -28,15 +28,18 @@ class Unavailable(DataError):
 class Split:
     "Images and their labels."
     images: np.ndarray # uint8 [N, H, W, C]
-    labels: np.ndarray # int64 [N], 0 … classes − 1
+    labels: np.ndarray # int64 [N], 0 … classes − 1; other whole numbers are converted
 
     def __post_init__(self):
-        images, labels = self.images, self.labels
+        images, labels = self.images, np.asarray(self.labels)
         if images.ndim != 4 or images.dtype != np.uint8 or labels.ndim != 1:
             raise DataError(f'images are uint8 [N, H, W, C] and labels are [N], not {images.dtype} '
                             f'{list(images.shape)} and {list(labels.shape)}')
         if len(images) != len(labels):
             raise DataError(f'{len(images):,} images have {len(labels):,} labels')
+        if labels.dtype.kind not in 'iu':
+            raise DataError(f'labels are whole numbers from 0, not {labels.dtype}')
+        object.__setattr__(self, 'labels', labels.astype(np.int64, copy=False))
 
     def __len__(self): return len(self.labels)
     def __getitem__(self, rows): return Split(self.images[rows], self.labels[rows])

@@ -164,7 +164,8 @@ def plot_effects(ticket: Ticket, images: Tensor, model: nn.Module = None, ax=Non
     ax = bars.plot.barh(ax=axes(ax, (5, 2 + .3*len(sizes))), width=.8)
     ax.invert_yaxis()
     title = f'n = {sum(sizes):,} weights, n = {len(images):,} images'
-    return finish(ax, title, xlabel='weights (% of the layer)', ylabel='layer (units without effect)')
+    labels = dict(xlabel='weights (% of the layer)', ylabel='layer (units without effect)')
+    return finish(ax, title, xlim=(0, 100), **labels)
 
 # %% ../nbs/16_behaviour.ipynb #2090a699
 HARM = dict(flip='bits flipped', prune='kept weights removed at random',
@@ -196,7 +197,6 @@ def _apart(ticket: Ticket, found: dict) -> dict: # found: as stored, all candida
     several = [ticket.candidates(layer) for layer in ticket.firsts if layer.name in found]
     return {each.name: scores for layers in several if len(layers) > 1
             for each, scores in zip(layers, found[layers[0].name])}
-
 
 # %% ../nbs/16_behaviour.ipynb #ec95ffeb
 def load_scores(run: RunFolder) -> dict: # name → float32 tensor; weights with high scores are kept
@@ -258,7 +258,7 @@ FRACTIONS = 0, .01, .02, .05, .1, .2, .5
 # %% ../nbs/16_behaviour.ipynb #bc027096
 @torch.no_grad()
 def damage_curve(opened: OpenNetwork, target: str, batches, fractions, how: str, scores=None, draw=0) -> list:
-    "Accuracy at each fraction of damage. Computes the parts before the target once."
+    "Accuracy (0…1) at each fraction; arguments as in `robustness`. Runs the parts before the target once."
     names = list(opened.layers) if target == 'all' else [target]
     before, after = opened.split(names[0])
     here, found = [(before(x), labels) for x, labels in batches], []
@@ -310,16 +310,14 @@ def plan_damage(
     opened: OpenNetwork,
     found: Predictions,
     seconds: float, # Time limit for one kind of damage
-    layers: int = 8, # With more layers: all at once
-    enough: int = 200, # Images that suffice
 ) -> tuple: # (targets, draws, batches of at least 50 images)
-    "Plan the largest measurement that fits a time limit."
+    "Plan the largest measurement that fits a time limit. Damages more than eight layers all at once only."
     costs, images = {}, found.some(16)[0][0]
-    for name in opened.layers if len(opened.layers) <= layers else ():
+    for name in opened.layers if len(opened.layers) <= 8 else ():
         before, after = opened.split(name)
         costs[name] = seconds_per_image(after, before(images), 1)
     for targets, draws in ([*costs, 'all'], 2), (['all'], 2), (['all'], 1):
         each = sum(costs.get(target, found.seconds) for target in targets)
         n = int(seconds/each/(draws*len(FRACTIONS)))
-        if n >= min(enough, len(found.labels)): break
+        if n >= min(200, len(found.labels)): break   # enough images
     return targets, draws, found.some(max(n, 50))

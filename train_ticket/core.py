@@ -6,8 +6,8 @@
 __all__ = ['PACKAGES', 'FLAGS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'UserError', 'plain', 'error_text', 'one_line_error',
            'warn', 'brief_warnings', 'near', 'pick', 'option', 'options_of', 'check_options', 'Parser', 'number',
            'number_or_none', 'make_parser', 'atomic_write', 'append_record', 'read_records', 'missing', 'run_missing',
-           'cache_folder', 'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'replace_module',
-           'dtype_of', 'suited', 'load_factory', 'build_own']
+           'cache_folder', 'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'become', 'dtype_of',
+           'suited', 'load_factory', 'build_own']
 
 # %% ../nbs/00_core.ipynb #54cae0c6
 from contextlib import contextmanager
@@ -365,18 +365,10 @@ def keep_large_blocks() -> bool: # Whether it worked; False if the allocator isn
     return bool(large and libc.mallopt(M_TRIM_THRESHOLD, -1))
 
 # %% ../nbs/00_core.ipynb #6239e7cf
-def replace_module(
-    model: nn.Module, # Changed in place
-    old: nn.Module,
-    new: nn.Module,
-) -> nn.Module: # The model, or `new` if the model itself is `old`
-    "Replace a module by another one, in every place where it appears."
-    if model is old: return new
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[name] = new
-    return model
+def become(module: nn.Module, other: nn.Module):
+    "Make a module the same as another one, in place. It keeps its hooks and its further attributes."
+    module.__dict__.update({name: value for name, value in vars(other).items() if 'hook' not in name})
+    module.__class__ = type(other)
 
 # %% ../nbs/00_core.ipynb #7b439213
 def dtype_of(model: nn.Module) -> torch.dtype:

@@ -6,7 +6,6 @@
 __all__ = ['line_of', 'with_lines', 'without_links', 'ShowDocs', 'unbroken', 'dashed', 'described', 'ForReaders']
 
 # %% ../nbs/22_docs.ipynb #109016eb
-from pathlib import Path
 import json, re
 from nbdev.config import get_config
 from fastcore.basics import patch
@@ -54,7 +53,7 @@ class ShowDocs(Processor):
 # %% ../nbs/22_docs.ipynb #87b99946
 @patch
 def cell(self: ShowDocs, cell):
-    "Run one cell; a `RuntimeError` names it where that fails."
+    "Run a cell. Raises `RuntimeError` that names it if it fails."
     if not _is_showdoc(cell): return
     self.shell.cell(cell)
     if self.shell.exc: raise RuntimeError(f'no documentation for {cell.source}') from self.shell.exc
@@ -81,12 +80,12 @@ def dashed(text: str) -> str: # HTML
     return re.sub(r'(<td[^>]*>)\s*(?:NaN|nan|&lt;NA&gt;|NaT)\s*(</td>)', r'\1–\2', text)
 
 # %% ../nbs/22_docs.ipynb #495d9c65
-def described(text: str, length: int = 240) -> str: # Markdown
-    "The last paragraph as plain words, not longer than this."
+def described(text: str) -> str: # text: Markdown
+    "The last paragraph as plain words, at most 240 characters of them."
     blocks = re.split(r'\n\s*\n', re.sub(r'```.*?```|\$\$.*?\$\$|!\[.*?\]\(.*?\)', '', text, flags=re.S))
     plain = [re.sub(r'\[([^]]*)\]\([^)]*\)|<[^>]*>|[#*`>$|\\]|:{3,}', r'\1', block) for block in blocks]
     words = ' '.join(next(filter(str.strip, reversed(plain)), '').split())
-    return words if len(words) <= length else words[:length].rpartition(' ')[0] + ' …'
+    return words if len(words) <= 240 else words[:240].rpartition(' ')[0] + ' …'
 
 # %% ../nbs/22_docs.ipynb #235b002a
 class ForReaders(Processor):

@@ -12,7 +12,7 @@ import warnings
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .core import atomic_write, replace_module
+from .core import UserError, atomic_write, become, dtype_of
 from .layers import Weightless, geometry_of
 from .ticket import load_ticket, to_model
 
@@ -46,18 +46,22 @@ def materialised(
     "A copy of a network with its weights in memory, in ordinary dense layers."
     model = deepcopy(model)
     for module in [m for m in model.modules() if isinstance(m, Weightless)]:
-        model = replace_module(model, module, _ordinary(module))
+        become(module, _ordinary(module))
     return model.eval()
 
 # %% ../nbs/15_onnx.ipynb #7c84e952
 def _onnx_of(network: nn.Module, in_shape: tuple) -> bytes:
     "A dense network as ONNX, for batches of any size."
-    example = torch.zeros(2, *in_shape, device=next((p.device for p in network.parameters()), 'cpu'))
-    batch = {0: torch.export.Dim('batch')}
+    device = next((p.device for p in network.parameters()), 'cpu')
+    example = torch.zeros(2, *in_shape, device=device, dtype=dtype_of(network))
+    options = dict(dynamo=True, verbose=False, input_names=['images'], output_names=['logits'])
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        program = torch.onnx.export(network, (example,), dynamo=True, dynamic_shapes=(batch,), verbose=False,
-                                    input_names=['images'], output_names=['logits'])
+        try: program = torch.onnx.export(network, (example,), **options,
+                                         dynamic_shapes=({0: torch.export.Dim('batch')},))
+        except torch.onnx.OnnxExporterError as error:
+            shape, reason = tuple(example.shape), str(error.__cause__).partition('\n')[0]
+            raise UserError(f'PyTorch cannot export this network for {example.dtype} {shape}: {reason}') from error
     return program.model_proto.SerializeToString()
 
 # %% ../nbs/15_onnx.ipynb #0e068ee0

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 # %% ../nbs/15_infer.ipynb #96024ffb
 from . import kernels, kernels_c
 from .core import UserError, atomic_write, brief_warnings, build_own, cache_folder, hardware
-from .core import one_line_error, plain, replace_module, warn
+from .core import become, one_line_error, plain, warn
 from .datasets import DataError, Dataset, load_dataset
 from .layers import GeneratedConv2d, GeneratedLinear, PackedLinear, SparseLinear, Weightless
 from .loaders import make_loader
@@ -126,10 +126,10 @@ def machine(device='cpu') -> str:
 class Timings:
     "Measured times of problems, kept in memory and in a file."
     def __init__(self,
-        path=None, # None: choices.json in the user's cache
+        path, # Of the JSON file
         seconds=_seconds, # As in `measure`
     ):
-        self.path, self.seconds, self.known = Path(path or cache_folder()/'choices.json'), seconds, {}
+        self.path, self.seconds, self.known = Path(path), seconds, {}
 
     def of(self, problem: Problem) -> dict: # Name of a candidate → milliseconds
         "The times of a problem's candidates, measured where they aren't known."
@@ -172,9 +172,7 @@ MODES = 'auto', 'materialise', 'generate', 'packed'
 SMALL = 2**16   # a product of fewer weights takes some microseconds in every way
 
 # %% ../nbs/15_infer.ipynb #47e29124
-@lru_cache
-def _timings(path: Path) -> Timings: # of this process
-    return Timings(path)
+_timings = lru_cache(Timings)   # those of this process, by path
 
 def _fastest(problem: Problem, ways: list, timings: Timings) -> Choice:
     times = (timings or _timings(cache_folder()/'choices.json')).of(problem)
@@ -187,7 +185,7 @@ def choose(
     mode: str = 'auto', # One of `MODES`
     timings: Timings = None, # None: those of this machine, measured where they aren't known
 ) -> Choice:
-    "How a layer gets its weights; a `UserError` for an unknown mode."
+    "Choose how a layer gets its weights. Raises `UserError` for an unknown mode."
     if mode not in MODES: raise UserError(f'mode must be one of {", ".join(MODES)}, not {mode!r}')
     if mode == 'generate' or mode == 'packed' and _of_signs(problem): return Choice(mode, f'mode {mode}')
     if mode == 'packed': return Choice('dense', 'only matrices of signed weights are packed')
@@ -222,7 +220,7 @@ def _filled(model, ticket, mode, timings, situation: dict) -> nn.Module: # situa
     fill(model, ticket, [layer for layer in ticket.firsts if made[layer.name].how == 'dense'])
     for layer in ticket.firsts:
         (module, _), how = tensor_place(model, layer.name), made[layer.name].how
-        if how != 'dense': model = replace_module(model, module, _without_weight(ticket, layer, module, how))
+        if how != 'dense': become(module, _without_weight(ticket, layer, module, how))
     model.choices = made
     return model
 
@@ -236,7 +234,7 @@ def network_of(
     dtype: torch.dtype = torch.float32, # Of examples, and of weights in memory
     timings: Timings = None, # None: those of this machine
 ) -> nn.Module: # in evaluation mode
-    "The network of a ticket under its hard masks; a `UserError` for an unknown mode."
+    "Make the network of a ticket under its hard masks. Raises `UserError` for an unknown mode."
     situation = dict(batch=batch, dtype=dtype, device=str(device))
     model = _filled(skeleton(ticket, model), ticket, mode, timings, situation)
     return model.requires_grad_(False).eval().to(device, dtype)
@@ -245,7 +243,7 @@ def network_of(
 def choices(
     model: nn.Module, # Of `network_of`
 ) -> dict: # Layer's name → `Choice`
-    "How each layer of a ticket's network is held, and why; a `UserError` for another network."
+    "How each layer of a ticket's network is held, and why. Raises `UserError` for another network."
     if not hasattr(model, 'choices'): raise UserError('choices takes a network of network_of or load_network')
     return model.choices
 
@@ -280,7 +278,7 @@ def weight_memory(
 
 # %% ../nbs/15_infer.ipynb #6f4c5966
 def _fitting_data(ticket: Ticket, dataset: str | Dataset) -> Dataset:
-    "A data set as a ticket's network wants it; a `DataError` where it doesn't fit."
+    "Prepare a data set for a ticket's network. Raises `DataError` if it doesn't fit."
     shape = ticket.arch_args.get('in_shape') or (None if ticket.arch == 'custom' else (1, 28, 28))
     data = load_dataset(dataset, in_shape=shape) if isinstance(dataset, str) else dataset
     mean, std = (tuple(ticket.normalisation.get(what, getattr(data, what))) for what in ('mean', 'std'))
@@ -293,12 +291,12 @@ def _fitting_data(ticket: Ticket, dataset: str | Dataset) -> Dataset:
 
 # %% ../nbs/15_infer.ipynb #63a67de5
 def test_images(ticket: Ticket, dataset: str | Dataset, device='cpu', batch_size: int = 1000):
-    "Batches of a data set's test split as a ticket's network wants them; a `DataError` where they don't fit."
+    "Load a data set's test split in batches for a ticket's network. Raises `DataError` if it doesn't fit."
     return make_loader(_fitting_data(ticket, dataset), 'test', batch_size, backend='resident', device=device)
 
 # %% ../nbs/15_infer.ipynb #2d7b11d3
-def _measured(network: nn.Module, batches, data: Dataset) -> dict:
-    "Accuracy and speed of a network; a `UserError` where it can't take the images."
+def _tested(network: nn.Module, batches, data: Dataset) -> dict:
+    "Measure a network's accuracy and speed. Raises `UserError` if it can't take the images."
     start = perf_counter()
     try:
         found = accuracy(network, batches, len(data.classes))
@@ -310,7 +308,7 @@ def _measured(network: nn.Module, batches, data: Dataset) -> dict:
 
 # %% ../nbs/15_infer.ipynb #64aa288b
 def _data_of(ticket: Ticket, path, dataset: str | Dataset = None) -> Dataset:
-    "The data set to evaluate a ticket on; it warns where that isn't the one that it was trained on."
+    "Load the data set to evaluate a ticket on. Warns if the ticket was trained on another one."
     trained_on = ticket.training.get('dataset')
     if not (dataset or trained_on):
         raise DataError(f'{path} does not name what it was trained on: give a data set by --dataset')
@@ -341,7 +339,7 @@ def evaluate(
     "Test accuracy of a ticket's hard mask."
     ticket = load_ticket(path)
     data, network = _data_of(ticket, path, dataset), network_of(ticket, device, mode, 1000, model)
-    found = _measured(network, test_images(ticket, data, device), data)
+    found = _tested(network, test_images(ticket, data, device), data)
     how = dict(ticket=str(path), dataset=data.name, in_shape=list(data.shape), device=device, mode=mode)
     return how | found | _about(ticket, model) | _sizes(path, network)
 

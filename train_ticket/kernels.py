@@ -5,20 +5,21 @@
 # %% auto #0
 __all__ = ['STRIP', 'BACKENDS', 'PLACES', 'C_FLAGS', 'mask_stride', 'Generator', 'generated_rows', 'linear_by_strips', 'ByStrips',
            'backends', 'masked_linear', 'masked_linear_op', 'generate', 'error_bound', 'check_weights', 'check_product',
-           'check_backend', 'masked_conv2d', 'source_of', 'excerpt', 'compile_c']
+           'check_backend', 'masked_conv2d', 'source_of', 'excerpt', 'compile_c', 'compilers', 'load_c']
 
 # %% ../nbs/14_kernels.ipynb #deacf361
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-import hashlib, math, os, platform, re, shlex, subprocess, tempfile
+import ctypes, hashlib, math, os, platform, re, shlex, shutil, subprocess, tempfile
 import numpy as np
 import torch
 from torch.nn.functional import conv2d
 from .coding import pack, unpack
-from .core import UserError, pick
+from .core import UserError, cache_folder, pick
 from .prng import PER_BLOCK, STREAMS, random_words, seed_key, steps_of, unit
 
 # %% ../nbs/14_kernels.ipynb #6f4d2cf0
@@ -192,8 +193,8 @@ def generate(
 
 # %% ../nbs/14_kernels.ipynb #3ec9520b
 def error_bound(
-    x, # [..., fan_in]
-    kept, # [out, fan_in]: mask*weights
+    x, # float32, bfloat16 or float16 [..., fan_in]
+    kept, # float [out, fan_in]: mask*weights
     roundings: int = None, # k, of one term; None: fan_in + 2, which holds for every order
 ): # float64 [..., out]
     "The largest error of a float32 sum that is returned in x's dtype (Higham 2002)."
@@ -371,3 +372,19 @@ def compile_c(
         if subprocess.run(command, cwd=scratch, capture_output=True).returncode: return None
         os.replace(Path(scratch)/'kernels.so', library)
     return library
+
+# %% ../nbs/14_kernels.ipynb #06f6869c
+def compilers() -> list: # Commands
+    "The C compiler that `CC` names, or those of cc, gcc and clang that are installed."
+    chosen = os.environ.get('CC')
+    return [chosen] if chosen else list(filter(shutil.which, ('cc', 'gcc', 'clang')))
+
+# %% ../nbs/14_kernels.ipynb #9bbfe372
+def load_c(
+    file: str, # A C file of this package
+): # A ctypes library, or None where it can't be compiled or loaded
+    "Load a C file of this package as a library."
+    for compiler in compilers():
+        with suppress(OSError):   # no such compiler, or a cache that can't be written or run from
+            path = compile_c(source_of(file), compiler, C_FLAGS, cache_folder())
+            if path: return ctypes.CDLL(str(path))

@@ -6,27 +6,19 @@
 __all__ = ['c_library', 'works', 'instruction_sets', 'weights', 'linear', 'packed_bits', 'linear_packed']
 
 # %% ../nbs/14_kernels_c.ipynb #eec8132b
-from contextlib import suppress
 from functools import lru_cache
-import ctypes, os, shutil
+import ctypes
 import torch
 from .coding import pack, unpack
-from .core import UserError, cache_folder
-from .kernels import C_FLAGS, Generator, compile_c, linear_by_strips, mask_stride, source_of
+from .core import UserError
+from .kernels import Generator, linear_by_strips, load_c, mask_stride
 
 # %% ../nbs/14_kernels_c.ipynb #6abe4c90
-def _compilers() -> list: # commands
-    chosen = os.environ.get('CC')
-    return [chosen] if chosen else [name for name in ('cc', 'gcc', 'clang') if shutil.which(name)]
-
-# %% ../nbs/14_kernels_c.ipynb #a1920149
 @lru_cache
 def c_library(): # A ctypes library, or None where there is no compiler
     "Load the CPU kernels. Compiles them at first use with `CC`, cc, gcc or clang."
-    for compiler in _compilers():
-        with suppress(OSError):   # no such compiler, or the cache can't be written
-            path = compile_c(source_of('kernels.c'), compiler, C_FLAGS, cache_folder())
-            if path: return _declared(ctypes.CDLL(str(path)))
+    library = load_c('kernels.c')
+    return library and _declared(library)
 
 # %% ../nbs/14_kernels_c.ipynb #52cf9b0e
 def _declared(library): # argument types; without them ctypes cuts a 64-bit address to an int
@@ -102,10 +94,11 @@ def packed_bits(
 # %% ../nbs/14_kernels_c.ipynb #ca4ab6fe
 def _check_planes(x, kept_bits, sign_bits, fan_in):
     if x.shape[1] != fan_in: raise UserError(f'x {list(x.shape)} does not end in fan_in = {fan_in}')
-    wanted = torch.uint8, (len(kept_bits), mask_stride(fan_in))
+    shape = [len(kept_bits), mask_stride(fan_in)]
     for bits in kept_bits, sign_bits:
-        if (bits.dtype, tuple(bits.shape)) != wanted:
-            raise UserError(f'kept_bits and sign_bits must be {wanted}, not {bits.dtype} {list(bits.shape)}')
+        if bits.dtype != torch.uint8 or list(bits.shape) != shape:
+            found = f'{bits.dtype} {list(bits.shape)}'
+            raise UserError(f'kept_bits and sign_bits must be uint8 {shape}, not {found}')
 
 # %% ../nbs/14_kernels_c.ipynb #05ea077f
 def _signs(made_from, rows, fan_in, device): # float32 [len(rows), fan_in]: plus or minus the scale

@@ -15,7 +15,7 @@ except ImportError:   # an optional dependency: without it the kernels are never
     triton, tl = None, SimpleNamespace(constexpr=None)
 
 # %% ../nbs/14_kernels_triton.ipynb #fbe6e42d
-def _jit(function):
+def _jit(function): # as it is where Triton isn't installed
     return triton.jit(function) if triton else function
 
 # %% ../nbs/14_kernels_triton.ipynb #bca0b300

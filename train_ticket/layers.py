@@ -85,7 +85,7 @@ class LazyWeight(Tensor):
 
 # %% ../nbs/14_layers.ipynb #32714da2
 class Weightless(nn.Module):
-    "A layer that makes its weight for those who ask, by `make_weight`."
+    "A layer without a weight in memory: `make_weight` computes it when `weight` is used."
     def __init__(self, shape: tuple, bias: nn.Parameter = None):
         super().__init__()
         self.shape, self.bias = tuple(shape), bias
@@ -95,7 +95,7 @@ class Weightless(nn.Module):
         raise NotImplementedError
 
     @property
-    def weight(self) -> Tensor: # of the layer's shape, kept by nobody
+    def weight(self) -> Tensor: # of the layer's shape
         like = self.like
         def make(): return self.make_weight().to(like.dtype)
         if torch.compiler.is_compiling(): return make()

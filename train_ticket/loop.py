@@ -170,6 +170,7 @@ class OwnLoader:
 
     def set_epoch(self, epoch: int):
         self.epoch, self.position, self.begun = epoch, 0, None   # begun: the random state at the first batch
+        self.start = 0   # the position of the next loop
         sampler = getattr(self.own, 'sampler', None)
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
@@ -177,8 +178,8 @@ class OwnLoader:
 # %% ../nbs/10_loop.ipynb #cc798277
 @patch
 def __iter__(self: OwnLoader):
-    now = torch.get_rng_state()
-    self.begun = now if self.begun is None else self.begun
+    now, self.position, self.start = torch.get_rng_state(), self.start, 0
+    self.begun = self.begun if self.position else now
     torch.set_rng_state(self.begun)
     batches = iter(self.own)
     for _ in range(self.position):
@@ -188,7 +189,6 @@ def __iter__(self: OwnLoader):
     for images, labels in batches:
         self.position += 1
         yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-    self.position, self.begun = 0, None
 
 # %% ../nbs/10_loop.ipynb #3c39a387
 @patch
@@ -200,7 +200,8 @@ def state_dict(self: OwnLoader) -> dict:
 @patch
 def load_state_dict(self: OwnLoader, state: dict):
     "Go to this position."
-    self.epoch, self.position, self.begun = state['epoch'], state['position'], state['begun']
+    self.epoch, self.begun = state['epoch'], state['begun']
+    self.position = self.start = state['position']
 
 # %% ../nbs/10_loop.ipynb #a96818fc
 @dataclass
@@ -241,7 +242,8 @@ def device_of(model: nn.Module) -> torch.device:
 @patch
 def progress_at(self: Run, epoch: int, step: int) -> float: # 0…1
     "The progress of training at a step of an epoch, both counted from 0."
-    return (epoch*self.steps + step)/max(self.options.epochs*self.steps - 1, 1)
+    last = self.options.epochs*self.steps - 1
+    return (epoch*self.steps + step)/last if last else 1.
 
 # %% ../nbs/10_loop.ipynb #1f3bf01b
 @patch

@@ -100,6 +100,7 @@ def forward(self: Mask, weight: Tensor) -> Tensor: # weight: from `frozen`; the 
 def softly(self: Mask, weight: Tensor) -> Tensor:
     "The weight under the mask that trains."
     gate = self.gate
+    if torch.compiler.is_compiling(): self.shared.compiled = True   # takes effect at the next step
     if self.training: state, masked = self.shared.state, gate.gated(weight, self.scores, self.shared.state)
     else:
         state = self.shared.now()
@@ -260,7 +261,7 @@ def hard_masks(model: nn.Module) -> dict: # name → bool, of the weight's shape
 # %% ../nbs/03_masks.ipynb #5410b8ce
 def tensor_place(model: nn.Module, name: str) -> tuple: # (module, the tensor's name in it)
     "The place that a mask's name means; an `AttributeError` where the network has none of this name."
-    if name == 'root': return model, 'weight'
+    if name == 'root' and not hasattr(model, 'root'): return model, 'weight'
     try: module, tensor = model.get_submodule(name), 'weight'
     except AttributeError:
         path, _, tensor = name.rpartition('.')
@@ -306,6 +307,7 @@ def _obstacle(module: nn.Module) -> str | None: # why a module's weights can't b
     if isinstance(module, nn.RNNBase): return 'keeps flat copies of its weights'
     if isinstance(module, (nn.ParameterList, nn.ParameterDict)): return 'is a list of parameters'
     if parametrize.is_parametrized(module): return 'has a parametrization of its own already'
+    if any(p.is_complex() for p in module.parameters(recurse=False)): return 'has complex weights'
     if any(name.startswith('torch.nn.utils') for name in hooks): return 'computes its weight by a hook'
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         for what in 'max_norm', 'sparse', 'padding_idx':
@@ -320,24 +322,29 @@ def _refuse(path: str, module: nn.Module, why: str):
                     f'leave it as it is (skip=({path!r},) in Python, --skip {path} on the command line), '
                     'or take another layer')
 
+# %% ../nbs/03_masks.ipynb #76c25250
+def _listed(names: str | tuple) -> tuple: # 'a,b' → ('a', 'b')
+    return tuple(filter(None, names.split(','))) if isinstance(names, str) else tuple(names)
+
 # %% ../nbs/03_masks.ipynb #76c25258
-def _skipped(model: nn.Module, skip: tuple): # a function (path, name) → bool
+def _named(model: nn.Module, patterns: str | tuple, wish: str): # a function (path, name) → bool
+    patterns = _listed(patterns)
     kinds = {path: type(module).__name__ for path, module in model.named_modules()
              if next(module.parameters(), None) is not None}
     names = [*kinds, *(weight.name for weight in weights_of(model))]
-    for pattern in skip:
+    for pattern in patterns:
         if any(fnmatch(name, pattern) for name in names): continue
         known = ', '.join(f'{path} ({kind})' for path, kind in kinds.items() if path)
-        raise UserError(f'no layer is called {pattern!r} to be skipped: there are {known}')
-    def skipped(name: str) -> bool: # the name itself, or that of a module around it
+        raise UserError(f'no layer is called {pattern!r} to {wish}: there are {known}')
+    def named(name: str) -> bool: # the name itself, or that of a module around it
         parts = name.split('.')
         around = ['.'.join(parts[:n + 1]) for n in range(len(parts))]
-        return any(fnmatch(path, pattern) for path in around for pattern in skip)
-    return skipped
+        return any(fnmatch(path, pattern) for path in around for pattern in patterns)
+    return named
 
 # %% ../nbs/03_masks.ipynb #76f40abd
 def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` that share a parameter
-    skipped, shared = _skipped(model, skip), {}
+    skipped, shared = _named(model, skip, 'be skipped'), {}
     for path, module in model.named_modules():
         foreign = parametrize.is_parametrized(module) and not any(site[1] is module for site in _sites(model))
         if foreign and not skipped(path): _refuse(path, module, _obstacle(module))
@@ -380,6 +387,7 @@ def _check_masks(options: 'MaskOptions'):
     count = options.candidates
     if type(count) is not int or not 1 <= count < 2**10:
         raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
+    if options.candidates_in and count == 1: raise UserError('candidates_in takes candidates above 1')
     given = [f.name for f in fields(options) if f.name != 'gate' and getattr(options, f.name) != f.default]
     if options.gate == 'none' and given:
         raise UserError(f'gate none trains the dense network, which has no {given[0]} option: leave it out')
@@ -390,19 +398,20 @@ class MaskOptions:
     "Options of the masks and the frozen weights."
     gate: str = option('sigmoid', 'how scores become a mask; none: a dense twin', ('none', *GATES))
     distribution: str = option('signed', 'distribution of the frozen weights', STREAMS)
-    density: float = option(.5, 'expected density, which sets the scale of the frozen weights')
+    density: float = option(.5, 'expected density: sets the scale of the frozen weights')
     skip: str = option('', 'layers to train without a mask: names or patterns, with commas')
-    bias: bool = option(False, 'keep and train the biases (the ticket is then not pure)')
-    affine: bool = option(False, 'keep and train scales and shifts of norms (not pure)')
-    double_diagonal: bool = option(False, 'add two trained diagonals to each weight (not pure)')
-    candidates: int = option(1, 'random weights per connection, added, each under its own mask')
+    bias: bool = option(False, 'train the biases (not pure)')
+    affine: bool = option(False, 'train scales and shifts of norms (not pure)')
+    double_diagonal: bool = option(False, 'two trained diagonals on each weight (not pure)')
+    candidates: int = option(1, 'random weights per connection, added, each with its mask')
+    candidates_in: str = option('', 'layers that have them, as in --skip')
 
     __post_init__ = _check_masks
 
 # %% ../nbs/03_masks.ipynb #5a954eea
-def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:
+def _mask_for(shared: list, count: int, gate: Gate, seed: int, number: int, options: 'MaskOptions') -> Mask:
     p, inputs = shared[0].parameter, max(fan_in(w.module, w.parameter) for w in shared)
-    count, scale = options.candidates, he_scale(options.candidates*inputs, options.density)
+    scale = he_scale(count*inputs, options.density)
     mask = Mask(p.shape, gate, seed, number, options.distribution, scale, count, p.device).to(p.dtype)
     if options.double_diagonal: mask.diagonal = DoubleDiagonal(mask.shape, mask.scale, p.device)
     return mask
@@ -410,9 +419,12 @@ def _mask_for(shared: list, gate: Gate, seed: int, number: int, options: 'MaskOp
 # %% ../nbs/03_masks.ipynb #e73fe8ad
 def _gate_all(model, gate, seed: int, skip: tuple, options: 'MaskOptions'):
     before, made = list(Masks.of(model) or ()), []
+    several = _named(model, options.candidates_in, 'have candidates')
     first = max((mask.layer for mask in before), default=-1) + 1
     for number, shared in enumerate(_gateable(model, skip), first):
-        made.append(_mask_for(shared, gate, seed, number, options))
+        chosen = not options.candidates_in or any(several(weight.name) for weight in shared)
+        count = options.candidates if chosen else 1
+        made.append(_mask_for(shared, count, gate, seed, number, options))
         _put_on(shared, made[-1], options.bias)
     if before and made and (before[0].seed, before[0].distribution) != (seed, options.distribution):
         raise UserError('a ticket has one seed and one distribution: gate the rest with those of the first')
@@ -423,12 +435,12 @@ def ticketize(
     model: nn.Module, # Stays as it is: the ticket is a copy
     seed: int = 0, # 0…2⁶⁴−1
     gate: Gate = None, # None: `SigmoidGate()`
-    skip: tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
-    **options, # Of `MaskOptions`: distribution, density, bias, affine, double_diagonal, candidates
+    skip: str | tuple = (), # Names or patterns ('head', 'blocks.*') to train as usual
+    **options, # Of `MaskOptions`: distribution, density, bias, affine, candidates, …
 ) -> nn.Module:
     "A copy of a network with masks. Your own loop calls `Masks.step`. Warns if anything isn't gated."
     _gateable(model, skip)   # before the copy, which some that can't be gated don't take
-    model, options, skipped = deepcopy(model), MaskOptions(**options), _skipped(model, skip)
+    model, options, skipped = deepcopy(model), MaskOptions(**options), _named(model, skip, 'be skipped')
     if not options.affine: hold_affine(model, lambda path, p: p.requires_grad and not skipped(path))
     _gate_all(model, _common_gate(model, gate), seed, skip, options)
     if note := inventory(model).note(): warn(f'ticketize: {note}')
@@ -483,9 +495,9 @@ def __str__(self: Inventory):
 # %% ../nbs/03_masks.ipynb #c09f0084
 def _plain(name: str) -> str: # 'a.parametrizations.weight.0.diagonal.values' → 'a.diagonal.values'
     path, found, rest = f'.{name}'.rpartition('.parametrizations.')
-    if not found: return name
-    tensor, _, rest = rest.partition('.0.')
-    return f'{_name_of(path.removeprefix("."), tensor)}.{rest}'.removeprefix('root.')
+    tensor, diagonal, rest = rest.partition('.0.diagonal.')
+    if not (found and diagonal): return name   # not of a `Mask`
+    return f'{_name_of(path.removeprefix("."), tensor)}.diagonal.{rest}'.removeprefix('root.')
 
 # %% ../nbs/03_masks.ipynb #9611e342
 def _learned(model: nn.Module): # (name, module, tensor, is it a buffer): a state dict without scores
@@ -559,5 +571,4 @@ def fixed_masks(model: nn.Module):
 @patch
 def apply(self: MaskOptions, model: nn.Module, seed: int, gate: Gate) -> nn.Module:
     "Gate a dense network with these options."
-    options = asdict(self) | dict(skip=tuple(filter(None, self.skip.split(','))), gate=gate)
-    return ticketize(model, seed, **options)
+    return ticketize(model, seed, **asdict(self) | dict(gate=gate))

@@ -122,7 +122,7 @@ def of_all(n: int, total: int) -> str: # a sentence, or nothing
     return f'Measured on {n:,} of {total:,} test images, to save time.' if n < total else ''
 
 # %% ../nbs/16_report.ipynb #1968237a
-def prediction_figures(run: RunFolder, found, dense: RunFolder = None, model=None) -> list:
+def prediction_figures(run: RunFolder, found, dense: RunFolder, model) -> list:
     "The figures of a network's mistakes, also of its dense twin if given. `found`: `behaviour.Predictions`."
     labels, data, answers = found.labels, found.data, {'ticket': found.answers}
     if dense: answers['dense'] = behaviour.predict(dense, data, model).answers
@@ -194,11 +194,12 @@ def drawn_sections(sections: dict) -> str: # HTML
     text, total, off = '', sum(map(len, sections.values())), bool(os.environ.get('TQDM_DISABLE'))
     with tqdm(total=total, unit='figure', disable=off) as bar:
         for heading, figures in sections.items():
-            found = {}   # a reason that several figures share is printed once
+            found = []
             for figure in figures:
                 bar.set_description(figure.name)
-                found[drawn(figure)] = bar.update()
-            text += f'<h2>{heading}</h2>' + ''.join(found)
+                found.append(drawn(figure))
+                bar.update()
+            text += f'<h2>{heading}</h2>' + ''.join(dict.fromkeys(found))   # a shared reason once
     return text
 
 # %% ../nbs/16_report.ipynb #b120c6b8

@@ -65,12 +65,12 @@ def _choose(better, new, old): # rows of `new` where better [B], else of `old`
     return np.where(better.reshape(-1, *[1]*(old.ndim - 1)), new, old)
 
 # %% ../nbs/19_scaling.ipynb #de472063
-def _descend(p, x, target, delta, floor, steps=60): # starts [B, 3], log errors [B, P] → p, its loss
+def _descend(p, x, target, delta, floor): # starts [B, 3], log errors [B, P] → p, its loss
     free = np.array([bool(floor), True, True])
     p, damping, idle = _inside(p, target, floor), np.full(len(p), 1e-2), 0
     guess, slope = _predict(p, x)
     loss = _huber(guess - target, delta)
-    for _ in range(steps):
+    for _ in range(60):
         moved = p - _step(slope*free, guess - target, delta, damping)*free
         tried = _inside(moved, target, floor)
         found = tried, *_predict(tried, x)
@@ -234,12 +234,11 @@ def plot_scaling(
     fit: Scaling = None, # Drawn as a line with a band, over all sizes
     label: str = '', # For the legend
     unit: float = 100., # Factor for the errors: 100 draws per cent
-    **style, # Of the points
 ): # ax
     "Errors against sizes on log axes: mean ± standard deviation over seeds, and the fitted law."
     sizes, means = np.asarray(sizes, float), np.array([np.mean(e) for e in errors])
     spread = np.array([np.std(e, ddof=1) if len(e) > 1 else 0. for e in errors])
-    points = ax.errorbar(sizes, unit*means, unit*spread, fmt='o', ms=4, lw=1, label=label, **style)
+    points = ax.errorbar(sizes, unit*means, unit*spread, fmt='o', ms=4, lw=1, label=label)
     if fit:
         plot_law(ax, fit, sizes.min(), sizes.max(), unit, points[0].get_color())
     ax.set(xscale='log', yscale='log')

@@ -10,7 +10,7 @@ __all__ = ['KEYS', 'OWN', 'SAMPLERS', 'PRUNERS', 'StudyError', 'Space', 'typed',
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-import json, runpy, sys, warnings
+import json, runpy, warnings
 
 # %% ../nbs/18_spaces.ipynb #1270cd15
 import optuna
@@ -63,8 +63,8 @@ def typed(name: str, value, where: str): # where: 'common' or 'search'
 # %% ../nbs/18_spaces.ipynb #de4bb83e
 def distribution(name: str, given: dict): # given: with `choices`; or `low`, `high` and perhaps `log`, `step`
     "Make the distribution of an option. Raises `StudyError` that names the mistake."
+    value = partial(typed, name, where='search')
     try:
-        value = lambda given: typed(name, given, 'search')
         if set(given) == {'choices'}: return CategoricalDistribution(list(map(value, given['choices'])))
         low, high = value(given['low']), value(given['high'])
         kind = IntDistribution if isinstance(low, int) else FloatDistribution

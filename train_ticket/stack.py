@@ -30,7 +30,7 @@ from .gates import GateState, SigmoidGate
 from .loop import BareEngine, Callback, Run, dtype_of, suited, train
 from .masks import Masks, materialise
 from .optim import make_optimizer
-from .ticket import Ticket, from_model, logits_of
+from .ticket import from_model, logits_of
 from .train import Job, about, make_loaders, prepare, two_images
 
 # %% ../nbs/17_stack.ipynb #154605db
@@ -44,14 +44,14 @@ def vary(
     config: Config, # What all tickets have in common
     variants: list, # Of dicts, one per ticket, with keys from `VARIES`
 ) -> list: # of `Config`
-    "One configuration per ticket; a `ConfigError` where a stack can't train one of them."
+    "Make one configuration per ticket. Raises `ConfigError` if a stack can't train one of them."
     check_stackable(config, variants)
     data_seed = config.run.seed if config.data.data_seed is None else config.data.data_seed
     return [config.but(data_seed=data_seed, compile=False, **variant) for variant in variants]
 
 # %% ../nbs/17_stack.ipynb #3a2398d3
 def check_stackable(config: Config, variants: list):
-    "Raise a `ConfigError` where a stack can't train these variants of a configuration."
+    "Raises `ConfigError` if a stack can't train these variants of a configuration."
     if not variants: raise ConfigError('a stack needs at least one ticket: the list of variants is empty')
     for key in set().union(*variants) - set(VARIES):
         raise ConfigError(f'{key} cannot differ from ticket to ticket in a stack: {", ".join(VARIES)} can')
@@ -72,7 +72,7 @@ def restarted(dense: nn.Module, seed: int) -> nn.Module: # a copy
 
 # %% ../nbs/17_stack.ipynb #792a1788
 def check_startable(dense: nn.Module):
-    "A `ConfigError` where K dense twins can't start from K seeds."
+    "Raises `ConfigError` if K dense twins can't start from K seeds."
     for name, module in dense.named_modules():
         if list(module.parameters(recurse=False)) and not hasattr(module, 'reset_parameters'):
             raise ConfigError(f'{name} has parameters of its own and no reset_parameters, by which a stack '
@@ -89,7 +89,8 @@ def network_of(
     if config.gate is None:
         check_startable(dense)
         return restarted(dense, seed)
-    with warnings.catch_warnings(action='ignore'):   # the first of a stack would say what all would
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # all of a stack would give the same warning
         start = restarted(dense, seed) if masks.bias or masks.skip else dense
         return masks.apply(start, seed, gate or config.gate)
 
@@ -295,7 +296,7 @@ def forward(self: Stack, images: Tensor) -> Tensor: return self.answers(self.wei
 # %% ../nbs/17_stack.ipynb #76c56ff8
 @torch.no_grad()
 def check_vmap(stack: Stack, images: Tensor): # images: a few
-    "A `ConfigError` where vmap can't compute this network."
+    "Raises `ConfigError` if vmap can't compute this network."
     copies = {name: weight.clone() for name, weight in stack.train().weights().items()}
     try: stack.answers(copies, suited(images, dtype_of(stack)))
     except Exception as error:
@@ -470,7 +471,7 @@ def record(self: Member, network: nn.Module, about: dict) -> dict: # about: the 
 # %% ../nbs/17_stack.ipynb #2d60e881
 class Members(Callback):
     "Validates the tickets of a stack after each epoch, and lets go of those that end."
-    def __init__(self, job: Job, members: list, bar, after_epoch=None): # as for `train_stack`
+    def __init__(self, job: Job, members: list, bar, after_epoch): # as for `train_stack`
         self.job, self.members, self.bar, self.after = job, list(members), bar, after_epoch
         self.began, self.count, self.done = time.perf_counter(), len(members), {}
 
@@ -547,7 +548,7 @@ def make_bar(job: Job, count: int, progress: bool): # count: of tickets
     return tqdm(total=count*steps, desc='tickets × steps', mininterval=.5, **hidden)
 
 # %% ../nbs/17_stack.ipynb #997f8a22
-def train_parts(job: Job, configs: dict, bar, after_epoch=None) -> dict: # by index: `Config` → record
+def train_parts(job: Job, configs: dict, bar, after_epoch) -> dict: # by index: `Config` → record
     "Train all; where they don't fit in memory, one half after the other."
     before, indices = bar.n, list(configs)
     try: return train_part(job, configs, bar, after_epoch)
@@ -564,14 +565,14 @@ def is_shortage(error: Exception) -> bool: # of memory
 
 # %% ../nbs/17_stack.ipynb #868c6b43
 def room(count: int, error: Exception) -> int: # half of them
-    "How many tickets to try where so many didn't fit in memory; a `ConfigError` where it was one."
+    "How many tickets to try if so many didn't fit in memory. Raises `ConfigError` if it was one."
     if count == 1: raise ConfigError(f'one ticket of this network does not fit in memory ({error}): '
                                      'a smaller width or batch_size would') from error
     warn(f'{count} tickets do not fit in memory: going on with {count//2} at once')
     return count//2
 
 # %% ../nbs/17_stack.ipynb #a819f78c
-def train_part(job: Job, configs: dict, bar, after_epoch=None) -> dict: # by index: `Config` → record
+def train_part(job: Job, configs: dict, bar, after_epoch) -> dict: # by index: `Config` → record
     "Train one stack."
     first, *_ = own = list(configs.values())
     job.loaders, device = make_loaders(first, job.dataset), first.engine.device

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'STATES', 'retry', 'retries', 'BROKEN', 'FACTS', 'FIGURES', 'CHANGES', 'PLACE', 'is_lost', 'slots',
-           'finished', 'best_of', 'counts', 'told', 'file_of', 'same_space', 'record_of', 'records', 'as_lines', 'Task',
-           'Worker', 'run_study', 'closing', 'draw_figure', 'report', 'Options', 'read_command', 'helper',
-           'start_helpers', 'publish', 'carry_out', 'main']
+           'finished', 'best_of', 'counts', 'told', 'file_of', 'same_space', 'without_signals', 'record_of', 'records',
+           'as_lines', 'Task', 'Worker', 'run_study', 'closing', 'draw_figure', 'report', 'Options', 'read_command',
+           'helper', 'start_helpers', 'publish', 'carry_out', 'main']
 
 # %% ../nbs/18_studies.ipynb #3cba586e
 from contextlib import contextmanager, suppress
@@ -114,6 +114,22 @@ def same_space(study, ours: dict):
         raise StudyError(f'a study {study.study_name!r} with another space exists ({", ".join(differ[:3])} '
                          'differs): choose another --name, or continue with its own file')
 
+# %% ../nbs/18_studies.ipynb #d7ceb9d1
+@contextmanager
+def without_signals():
+    "A context in which SIGINT and SIGTERM wait for its end. Has no effect outside the main thread."
+    main, came = threading.current_thread() is threading.main_thread(), []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
 # %% ../nbs/18_studies.ipynb #4f57d84c
 FACTS = 'test_accuracy', 'density', 'best_epoch', 'stack', 'seed'   # of a complete trial
 
@@ -184,8 +200,8 @@ def open(self: Worker, file): # file: of the storage, or None
 @patch
 @contextmanager
 def locked(self: Worker):
-    "A context in which no other process takes a trial or reports a result."
-    with told(self.where), self.lock: yield
+    "A context in which no other process takes a trial or reports a result. Signals wait for its end."
+    with without_signals(), told(self.where), self.lock: yield
 
 # %% ../nbs/18_studies.ipynb #d3dfdc42
 @patch
@@ -195,13 +211,14 @@ def beat(self: Worker): # in a thread
             with suppress(*BROKEN):   # the next heartbeat may succeed
                 self.storage.record_heartbeat(task.trial._trial_id)
 
-# %% ../nbs/18_studies.ipynb #d7ceb9d1
+# %% ../nbs/18_studies.ipynb #a12b4655
 @patch
 def release(self: Worker): # unfinished trials; any worker may take them
     self.over.set()
-    for task in [task for task in self.tasks if not task.done]:
-        with suppress(UpdateFinishedTrialError, *BROKEN):
-            self.storage.set_trial_state_values(task.trial._trial_id, TrialState.WAITING)
+    with without_signals(), suppress(*BROKEN):   # they become stale if the storage is gone
+        for task in [task for task in self.tasks if not task.done]:
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_state_values(task.trial._trial_id, TrialState.WAITING)
 
 # %% ../nbs/18_studies.ipynb #ed66c5af
 @patch
@@ -273,8 +290,9 @@ def fail(self: Worker, task: Task, error: Exception):
 @patch
 def finish(self: Worker, task: Task, result: dict, ticket=None): # result: validation_accuracy, and `FACTS`
     "Record a trial that was trained to its end, and save its ticket if it is the best so far."
-    value, best = result['validation_accuracy'], best_of(self.study)
+    value = result['validation_accuracy']
     with self.locked():
+        best = best_of(self.study)
         if ticket and not task.done and (best is None or value > best.value):
             ticket.training |= dict(study=self.space.name, trial=task.slot, validation_accuracy=value)
             save_ticket(ticket, self.folder/'best.ticket.safetensors')
@@ -401,12 +419,12 @@ def run_study(space: Space, *place, progress: bool = True, **how): # place and h
     return worker.study
 
 # %% ../nbs/18_studies.ipynb #e68e4493
-def closing(study, count: int = 10) -> str: # count: of the best trials
-    "Summarise a study: the numbers of complete, pruned and failed trials, and the best ones."
+def closing(study) -> str:
+    "Summarise a study: the numbers of complete, pruned and failed trials, and the ten best ones."
     now = ', '.join(f'{number} {name}' for name, number in counts(study).items())
     rows = [r | r['params'] for r in records(study) if r['state'] == 'complete']
     if not rows: return now
-    best = pd.DataFrame(rows).sort_values('validation_accuracy', ascending=False).head(count)
+    best = pd.DataFrame(rows).sort_values('validation_accuracy', ascending=False).head(10)
     shown = best[['trial', *rows[0]['params'], 'validation_accuracy', *FACTS]]
     return f'{now}\n{shown.to_string(index=False, float_format="{:.4g}".format)}'
 

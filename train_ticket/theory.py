@@ -16,12 +16,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 import torch
 from torch import nn, Tensor
-from torch.nn import functional as F
 from .datasets import Dataset
 from .loaders import make_loader
 from .loop import BareEngine, Callback, LoopOptions, Run, train
 from .prng import STEP_STD, weights
-from .subset_sums import METHODS, TheoryError, misses, nearest_subset, none_kept
+from .subset_sums import METHODS, TheoryError, misses, none_kept
 from .ticket import Layer, Ticket, accuracy, weights_hash
 
 # %% ../nbs/20_theory.ipynb #52a525e2
@@ -106,7 +105,7 @@ def choose_subsets(
     candidates: Tensor, # float64 [P, n]; zero where a candidate is dead
     search: Search = Search(),
 ) -> Tensor: # bool [P, n], on the CPU
-    "A subset of its own candidates for each target; a `TheoryError` where one can't be met."
+    "Choose a subset of its own candidates for each target. Raises `TheoryError` if one misses the tolerance."
     targets, candidates = (each.to(search.device or targets.device) for each in (targets, candidates))
     kept = _searched(targets, candidates, search.method, search.most)
     if search.tolerance is None: return kept.cpu()
@@ -225,7 +224,7 @@ def _check_target(steps: list): # a `TheoryError` unless they are Linear, ReLU, 
 def target_layers(
     model: nn.Module, # Sequential: an optional Flatten, then Linear without bias, ReLU, …, Linear
 ) -> list: # of float32 matrices [out, in]
-    "The matrices of a target network; a `TheoryError` for a network that the constructions don't cover."
+    "The matrices of a target network. Raises `TheoryError` for networks that the constructions don't cover."
     steps = []
     if isinstance(model, nn.Sequential):
         steps = [step for step in model if not isinstance(step, (nn.Flatten, nn.Identity))]

@@ -26,8 +26,8 @@ from .bare import drop_biases, hold_affine
 from .coding import Layer, check_images, decode, encode, entropy, expand, is_compact, json_text
 from .coding import read_header, sorted_header, stated_layers, typed, unpack, version_of
 from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain
-from .core import suited
-from .masks import DoubleDiagonal, fixed_masks, inventory, masks_of, places, tensor_place
+from .core import suited, warn
+from .masks import DoubleDiagonal, Masks, fixed_masks, inventory, masks_of, places, tensor_place
 from .models import build
 
 # %% ../nbs/06_ticket.ipynb #8c333234
@@ -125,14 +125,23 @@ def _copied(model: nn.Module, group: dict) -> dict: # name → tensor on the CPU
             for name, p in group.items()}
 
 # %% ../nbs/06_ticket.ipynb #116a08b8
+def _check_density(masks: Masks | None):
+    "Warn where the masks keep what they keep at an early progress: after loading scores, or without `step`."
+    if masks is None or masks.state.density in (None, masks.gate.keep): return
+    warn(f'from_model: the masks keep {masks.state.density:.3g} of the weights, as at progress '
+         f'{masks.state.progress:.3g}, not {masks.gate.keep}: call Masks.of(model).step(1.) first')
+
+# %% ../nbs/06_ticket.ipynb #75c34408
 def from_model(
     model: nn.Module, # Made by `ticketize`; a dense one gives a ticket without masks
     arch: str = 'custom', # Its name in the registry
     arch_args: dict = None, # width, in_shape, …
     **about, # normalisation, training, …
 ) -> Ticket:
-    "The ticket that a network holds."
+    "The ticket that a network holds. Warns if its masks don't have their target density yet."
+    model = getattr(model, '_orig_mod', model)   # of `torch.compile`
     masks, stock = masks_of(model), inventory(model)
+    _check_density(Masks.of(model))
     origins = {(mask.seed, mask.distribution) for mask in masks.values()} or {(0, 'signed')}
     if len(origins) > 1: raise TicketError(f'a ticket has one seed and distribution, not {sorted(origins)}')
     layers = {}

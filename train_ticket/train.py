@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'FULL', 'Job', 'prepare', 'own_parts', 'with_data', 'gate_network', 'probe', 'two_images', 'tried',
-           'own_loaders', 'three_of', 'facts_of_loaders', 'make_loaders', 'part_of_batch', 'test_batches', 'make_run',
-           'parameter_groups', 'about', 'architecture', 'BestTicket', 'snapshot', 'AfterEpoch', 'all_callbacks', 'fit',
-           'run_job', 'options_apart', 'carry_out', 'logs_of', 'set_aside', 'open_folder', 'write_settings', 'withdraw',
-           'close_run', 'facts_of_run', 'facts_of_ticket', 'soft_accuracy', 'closing_table', 'result_rows',
-           'ticket_rows', 'next_rows', 'where_it_stands', 'farewell', 'main', 'print_summary', 'is_first_rank',
-           'parsed', 'explained']
+           'own_loaders', 'three_of', 'first_batch', 'facts_of_loaders', 'make_loaders', 'part_of_batch',
+           'test_batches', 'make_run', 'parameter_groups', 'about', 'architecture', 'BestTicket', 'snapshot',
+           'AfterEpoch', 'all_callbacks', 'fit', 'run_job', 'options_apart', 'carry_out', 'logs_of', 'set_aside',
+           'open_folder', 'write_settings', 'withdraw', 'close_run', 'facts_of_run', 'facts_of_ticket', 'soft_accuracy',
+           'closing_table', 'result_rows', 'ticket_rows', 'next_rows', 'where_it_stands', 'farewell', 'main',
+           'print_summary', 'is_first_rank', 'parsed', 'explained']
 
 # %% ../nbs/13_train.ipynb #10268683
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -147,8 +148,9 @@ def own_loaders(loaders, model: nn.Module, device: str) -> tuple: # (loaders of 
     if model is None: raise ConfigError('loaders of your own need a network of your own, as model=…')
     try:
         train, validation, test = (OwnLoader(own, device) for own in three_of(loaders))
-        images, labels = next(iter(validation))
-    except (AttributeError, ValueError, TypeError, StopIteration) as error:
+        _, (images, labels) = first_batch(test), first_batch(validation)
+        len(train)
+    except (AttributeError, ValueError, TypeError) as error:
         raise ConfigError('loaders must have train, validation and test, or be these three, '
                           f'of (images, labels): {error}') from error
     facts = facts_of_loaders(model, images.cpu(), labels)
@@ -161,9 +163,19 @@ def three_of(loaders):
     return loaders.train, loaders.validation, loaders.test
 
 # %% ../nbs/13_train.ipynb #766435c2
+def first_batch(loader: OwnLoader) -> tuple: # (images, labels)
+    "Raises `TypeError` for an iterator, which ends with its first epoch, `ValueError` if it is empty."
+    kind = type(loader.own).__name__
+    if isinstance(loader.own, Iterator): raise TypeError(f'a {kind} can be read only once')
+    for batch in loader: return batch
+    raise ValueError('one has no batch')
+
+# %% ../nbs/13_train.ipynb #c3b1ae64
 def facts_of_loaders(model: nn.Module, images, labels) -> SimpleNamespace: # with fields of a `Dataset`
     "Facts about the data of loaders. Raises `ConfigError` if a label has no output in the network."
     classes, shape = tried(deepcopy(model).cpu(), images[:2]).shape[-1], tuple(images.shape[1:])
+    if labels.ndim != 1 or labels.dtype not in (torch.int64, torch.uint8):
+        raise ConfigError(f'labels are {labels.dtype} {list(labels.shape)}, not torch.int64 [images]')
     if int(labels.max()) >= classes:
         raise ConfigError(f'a label is {int(labels.max())}, but the outputs end at {classes - 1}')
     channels, names = (shape[0] if len(shape) == 3 else 0), tuple(str(n) for n in range(classes))
@@ -432,7 +444,8 @@ def soft_accuracy(job: Job) -> float: # 0…1, of the test split
     "Test accuracy of the soft mask at the epoch of the best ticket."
     from safetensors import safe_open
     device = job.config.engine.device
-    with warnings.catch_warnings(action='ignore'):   # the run has already warned
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')   # the run has already warned
         model = gate_network(job.config, job.dense).to(device)
     with safe_open(job.folder/'best.scores.safetensors', 'pt', device=device) as file:
         model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
