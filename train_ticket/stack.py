@@ -201,8 +201,7 @@ def state(self: Stack) -> GateState: return self.shared[0].state
 def joined(masks: list) -> GateState: # masks: that compute in the same way
     "The states of several masks as one, which broadcasts over their stacked scores."
     states, gate, dims = [mask.shared.state for mask in masks], masks[0].gate, masks[0].scores.ndim
-    def each(values):
-        return torch.stack(values).view(-1, *[1]*dims)
+    def each(values): return torch.stack(values).view(-1, *[1]*dims)
     state = states[0]
     if any(other.beta != state.beta for other in states):
         state = replace(state, beta=each([masks[0].scores.new_tensor(s.beta) for s in states]))
