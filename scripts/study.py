@@ -159,6 +159,12 @@ OF_MASKS = {'half-lr0.1': dict(keep=.5, lr=.1), 'decay-0.05': dict(weight_decay=
             'uniform': dict(distribution='uniform'), 'by-layer': dict(scope='layer'),
             'density-0.125': dict(density=.125), 'ste': dict(gate='ste', lr=.003)}
 CONVOLUTIONAL = {'any': TICKET, 'quarter-lr0.1': QUARTER, 'lr0.2': dict(lr=.2)}
+CONVOLUTIONS = dict(candidates=4, candidates_in='0,3')   # of LeNet-5
+CHOICES = {'four-in-convolutions': CONVOLUTIONS, 'four-in-convolutions-quarter': CONVOLUTIONS | dict(keep=.25),
+           'eight-in-convolutions-quarter': CONVOLUTIONS | dict(candidates=8, keep=.25),
+           'four-in-first': CONVOLUTIONS | dict(candidates_in='0'),
+           'four-in-second': CONVOLUTIONS | dict(candidates_in='3'),
+           'four-in-linear': CONVOLUTIONS | dict(candidates_in='7,9,11'), 'four': dict(candidates=4)}
 
 def probes_search(): # what might close the gap on Fashion-MNIST? one seed, validated, not tested
     for kind, (name, options) in product(('ticket', 'twin'), (PROBES | OF_MASKS).items()):
@@ -166,7 +172,7 @@ def probes_search(): # what might close the gap on Fashion-MNIST? one seed, vali
         if best and (kind == 'ticket' or name in PROBES):
             yield f'{kind}-{name}-1', best | dict(epochs=20, seed=1) | options
     best = best_trial('lenet5', 'ticket', shift=0)
-    for name, options in (OF_MASKS | CONVOLUTIONAL).items() if best else ():
+    for name, options in (OF_MASKS | CONVOLUTIONAL | CHOICES).items() if best else ():
         if name != 'half-lr0.1': # what the search has chosen
             yield f'lenet5-{name}-1', best | dict(epochs=20, seed=1) | options
 
@@ -175,18 +181,24 @@ CANDIDATES = {'K2': dict(candidates=2), 'width1.83': dict(width=1.83), 'K3': dic
               'width2.55': dict(width=2.55), 'diagonals': dict(double_diagonal=True),
               'K2-diagonals': dict(candidates=2, double_diagonal=True)}
 
-def candidates(): # a second candidate against width at as many random weights; K = 1 is in results/pruning
+def candidates(): # more candidates against width at as many random weights; K = 1 is in results/pruning
     for seed, (name, options) in product((1, 2, 3), CANDIDATES.items()):
         yield f'{name}-{seed}', QUARTER | dict(epochs=20, seed=seed) | options
     best = best_trial('lenet5', 'ticket', shift=0)   # K = 1 is in results/beyond
     for seed in (1, 2, 3) if best else ():
         yield f'fashion-lenet5-K2-{seed}', best | dict(epochs=20, seed=seed, candidates=2)
+        for width in (1, 2):
+            options = best | dict(epochs=20, seed=seed, width=width, keep=.25) | CONVOLUTIONS
+            yield f'fashion-lenet5-w{width}-conv-K4-{seed}', options
+        yield f'lenet5-conv-K4-{seed}', QUARTER | dict(arch='lenet5', epochs=20, seed=seed) | CONVOLUTIONS
 
 
 def cifar(): # CIFAR-10 as JPEG files, with the default recipes of both sides
     data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', epochs=10, shift=2)
     for width, seed, (kind, recipe) in product((2, 4), (1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
         yield f'lenet5-w{width}-e10-{kind}-{seed}', data | dict(width=width, seed=seed) | recipe
+    for seed in (1, 2, 3):
+        yield f'lenet5-w2-e10-conv-K4-{seed}', data | dict(width=2, seed=seed) | QUARTER | CONVOLUTIONS
 
 
 STUDIES = {study.__name__: study for study in (
