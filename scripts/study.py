@@ -160,7 +160,8 @@ OF_MASKS = {'half-lr0.1': dict(keep=.5, lr=.1), 'decay-0.05': dict(weight_decay=
             'density-0.125': dict(density=.125), 'ste': dict(gate='ste', lr=.003)}
 CONVOLUTIONAL = {'any': TICKET, 'quarter-lr0.1': QUARTER, 'lr0.2': dict(lr=.2)}
 CONVOLUTIONS = dict(candidates=4, candidates_in='0,3')   # of LeNet-5
-CHOICES = {'four-in-convolutions': CONVOLUTIONS, 'four-in-convolutions-quarter': CONVOLUTIONS | dict(keep=.25),
+CHOICES = {'four-in-convolutions': CONVOLUTIONS,
+           'four-in-convolutions-quarter': CONVOLUTIONS | dict(keep=.25),
            'eight-in-convolutions-quarter': CONVOLUTIONS | dict(candidates=8, keep=.25),
            'four-in-first': CONVOLUTIONS | dict(candidates_in='0'),
            'four-in-second': CONVOLUTIONS | dict(candidates_in='3'),

@@ -13,15 +13,15 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatch
 from functools import reduce
-import math
+import itertools, math
 from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import nn, Tensor
 from torch.nn.utils import parametrize
-from .bare import AFFINE, drop_biases, hold_affine
+from .bare import AFFINE, drop_biases, hold_affine, zero_biases
 from .core import UserError, option, warn
-from .gates import GATES, Gate, GateState, SigmoidGate, make_gate
+from .gates import GATES, Gate, GateState, SigmoidGate
 from .prng import STREAMS, unit, weights
 
 # %% ../nbs/03_masks.ipynb #8a7e28a7
@@ -296,8 +296,7 @@ def weights_of(model: nn.Module) -> list: # of `Weight`, in the order of `named_
         for tensor, p in module.named_parameters(recurse=False):
             if isinstance(p, nn.UninitializedParameter):
                 raise UserError(f'{path} has no shape yet: pass one batch through the network first')
-            trains = p.requires_grad and 'bias' not in tensor and not isinstance(module, AFFINE)
-            if trains and p.ndim >= 2:
+            if p.requires_grad and p.ndim >= 2 and 'bias' not in tensor and not isinstance(module, AFFINE):
                 found.append(Weight(_name_of(path, tensor), module, tensor, p))
     return found
 
@@ -317,27 +316,21 @@ def _obstacle(module: nn.Module) -> str | None: # why it can't be masked
 # %% ../nbs/03_masks.ipynb #a7946652
 def _refuse(path: str, module: nn.Module, why: str):
     name = f'{path or "the network"} ({type(module).__name__})'
-    raise UserError(f'{name} {why}, so no mask can be put on it: '
-                    f'leave it as it is (skip=({path!r},) in Python, --skip {path} on the command line), '
-                    'or take another layer')
-
-# %% ../nbs/03_masks.ipynb #76c25250
-def _listed(names: str | tuple) -> tuple: # 'a,b' → ('a', 'b')
-    return tuple(filter(None, names.split(','))) if isinstance(names, str) else tuple(names)
+    raise UserError(f'{name} {why}, so no mask can be put on it: leave it as it is (skip={path!r} in Python, '
+                    f'--skip {path} on the command line), or take another layer')
 
 # %% ../nbs/03_masks.ipynb #76c25258
 def _named(model: nn.Module, patterns: str | tuple, wish: str): # a function (path, name) → bool
-    patterns = _listed(patterns)
+    if isinstance(patterns, str): patterns = list(filter(None, patterns.split(',')))
     kinds = {path: type(module).__name__ for path, module in model.named_modules()
              if next(module.parameters(), None) is not None}
-    names = [*kinds, *(weight.name for weight in weights_of(model))]
+    names = [*kinds, *(each.name for each in weights_of(model))]
     for pattern in patterns:
         if any(fnmatch(name, pattern) for name in names): continue
         known = ', '.join(f'{path} ({kind})' for path, kind in kinds.items() if path)
         raise UserError(f'no layer is called {pattern!r} to {wish}: there are {known}')
-    def named(name: str) -> bool: # the name itself, or that of a module around it
-        parts = name.split('.')
-        around = ['.'.join(parts[:n + 1]) for n in range(len(parts))]
+    def named(name: str) -> bool: # it, or a module around it
+        around = [*itertools.accumulate(name.split('.'), '{}.{}'.format)]
         return any(fnmatch(path, pattern) for path in around for pattern in patterns)
     return named
 
@@ -367,12 +360,7 @@ def _put_on(shared: list, mask: Mask, bias: bool): # shared: of `Weight`, all pl
         chain = module.parametrizations[tensor]
         chain._non_persistent_buffers_set.add('original')
         mask.train(module.training)
-        (_zero_biases if bias else drop_biases)(module)
-
-# %% ../nbs/03_masks.ipynb #22af2b4c
-def _zero_biases(module: nn.Module):
-    for name, p in module.named_parameters(recurse=False):
-        if 'bias' in name: nn.init.zeros_(p)
+        (zero_biases if bias else drop_biases)(module)
 
 # %% ../nbs/03_masks.ipynb #90c537b2
 def _common_gate(model: nn.Module, gate: Gate | None) -> Gate:
@@ -416,23 +404,23 @@ def _mask_for(shared: list, count: int, gate: Gate, seed: int, number: int, opti
     return mask
 
 # %% ../nbs/03_masks.ipynb #ce18e2d2
-def _check_names(model: nn.Module, weights: list, candidates: int): # weights: as of `_gateable`
-    counts = {n: m.candidates for n, m in masks_of(model).items()} | {w[0].name: candidates for w in weights}
-    pairs = ((name, candidate_name(name, k)) for name, count in counts.items() for k in range(1, count))
-    for name, other in pairs:
+def _counts(model: nn.Module, weights: list, options: 'MaskOptions') -> dict: # name → candidates
+    chosen = _named(model, options.candidates_in or '*'*bool(weights), 'have candidates')
+    counts = {n: m.candidates for n, m in masks_of(model).items()}
+    for w in weights: counts[w[0].name] = options.candidates if any(chosen(each.name) for each in w) else 1
+    for name, other in ((name, candidate_name(name, k)) for name in counts for k in range(1, counts[name])):
         if other in counts: raise UserError(f'the modules {name} and {other} collide: candidates of {name} '
                                             'have such names; rename one, or leave candidates at 1')
+    return counts
 
 # %% ../nbs/03_masks.ipynb #e73fe8ad
 def _gate_all(model, gate, seed: int, skip: tuple, options: 'MaskOptions'):
     before, made = list(Masks.of(model) or ()), []
-    several = _named(model, options.candidates_in, 'have candidates')
     first = max((mask.layer for mask in before), default=-1) + 1
-    _check_names(model, _gateable(model, skip), options.candidates)
-    for number, shared in enumerate(_gateable(model, skip), first):
-        chosen = not options.candidates_in or any(several(weight.name) for weight in shared)
-        count = options.candidates if chosen else 1
-        made.append(_mask_for(shared, count, gate, seed, number, options))
+    weights = _gateable(model, skip)
+    counts = _counts(model, weights, options)
+    for number, shared in enumerate(weights, first):
+        made.append(_mask_for(shared, counts[shared[0].name], gate, seed, number, options))
         _put_on(shared, made[-1], options.bias)
     if before and made and (before[0].seed, before[0].distribution) != (seed, options.distribution):
         raise UserError('a ticket has one seed and one distribution: gate the rest with those of the first')

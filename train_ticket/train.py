@@ -97,8 +97,7 @@ def with_data(config: Config, dataset: Dataset = None) -> tuple: # (config, data
     data = config.data
     if dataset is None:
         dataset = load_dataset(data.dataset, data.in_shape, data.on_bad_image)
-        if data.dataset == 'auto':
-            data = replace(data, dataset=dataset.name)
+        if data.dataset == 'auto': data = replace(data, dataset=dataset.name)
     small = hasattr(dataset, 'train') and len(dataset.train) < 10_000   # unknown for loaders of your own
     size = data.batch_size or (32 if small else 256)
     return replace(config, data=replace(data, batch_size=size)), dataset
@@ -359,8 +358,7 @@ def open_folder(job: Job, run: Run):
     folder, options, first = job.folder, job.config.run, run.ranks.rank == 0
     old = set_aside(folder) if first and options.overwrite else None
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    if first:
-        sweep_up(folder)
+    if first: sweep_up(folder)
     if options.resume:
         refuse_changed(folder, job.dataset)
         load_checkpoint(run, folder/'checkpoints')
@@ -462,8 +460,7 @@ def closing_table(summary: dict) -> str:
     s = summary
     rows = [*result_rows(s), *(ticket_rows(s) if s['densities'] else ()), *next_rows(s)]
     note = 'the small embedded digits, because MNIST could not be downloaded; these are not MNIST figures'
-    if s['fallback']:
-        rows.insert(0, ('data set', note))
+    if s['fallback']: rows.insert(0, ('data set', note))
     return '\n'.join(f'  {key:<14} {value}' for key, value in rows)
 
 # %% ../nbs/13_train.ipynb #a73448b1
