@@ -374,7 +374,7 @@ def _check_masks(options: 'MaskOptions'):
     count = options.candidates
     if type(count) is not int or not 1 <= count < 2**10:
         raise UserError(f'candidates must be a whole number from 1 to 1023, not {count!r}')
-    if options.candidates_in and count == 1: raise UserError('candidates_in takes candidates above 1')
+    if options.candidates_in and count == 1: raise UserError('candidates_in needs candidates above 1')
     given = [f.name for f in fields(options) if f.name != 'gate' and getattr(options, f.name) != f.default]
     if options.gate == 'none' and given:
         raise UserError(f'gate none trains the dense network, which has no {given[0]} option: leave it out')
