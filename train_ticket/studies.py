@@ -211,7 +211,7 @@ def beat(self: Worker): # in a thread
             with suppress(*BROKEN):   # the next heartbeat may succeed
                 self.storage.record_heartbeat(task.trial._trial_id)
 
-# %% ../nbs/18_studies.ipynb #a12b4655
+# %% ../nbs/18_studies.ipynb #7b1e4655
 @patch
 def release(self: Worker): # unfinished trials; any worker may take them
     self.over.set()
