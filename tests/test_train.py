@@ -144,6 +144,18 @@ def test_mistake_under_the_launcher(call):
     assert 'did you mean lenet300' in one_line(done)
 
 
+def test_the_first_rank_speaks_first(monkeypatch, capfd):
+    "The launcher ends all ranks when one ends, so a silent one that was faster would swallow the message."
+    from train_ticket import train
+    waited = []
+    monkeypatch.setattr(train.time, 'sleep', waited.append)
+    monkeypatch.setenv('RANK', '1')
+    assert train.main(['--arch', 'lenet30']) == 2 and waited and capfd.readouterr().err == ''
+    monkeypatch.setenv('RANK', '0')
+    assert train.main(['--arch', 'lenet30']) == 2 and len(waited) == 1
+    assert 'did you mean lenet300' in capfd.readouterr().err
+
+
 def test_taken_name(call, tmp_path):
     given = [*DIGITS, '--epochs', 1, '--name', 'x']
     assert call('scripts/train.py', *given).returncode == 0

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-import argparse, errno, json, os, shutil, signal, sys, warnings
+import argparse, errno, json, os, shutil, signal, sys, time, warnings
 import torch
 from torch import nn
 
@@ -517,12 +517,13 @@ def main(argv=None) -> int: # 0; 2 after an error, 3 after lost ranks, 128 + num
     try:
         with brief_warnings(is_first_rank()): return print_summary(fit(configure(**given)))
     except (UserError, OSError) as error:
-        return one_line_error(explained(error, again)) if is_first_rank() else 2
+        if is_first_rank(): return one_line_error(explained(error, again))
+        time.sleep(5)   # until the first has spoken
+        return 2
     except KeyboardInterrupt as stopped:
-        if is_first_rank():
-            print('\n' + farewell(stopped, again), file=sys.stderr)
+        if is_first_rank(): print('\n' + farewell(stopped, again), file=sys.stderr)
         return 128 + getattr(stopped, 'signum', signal.SIGINT)
-    except RanksError as error:   # a normal exit would wait for the lost ranks
+    except RanksError as error:   # a normal exit would wait for them
         print(f'error: {error}; resume with {again}', file=sys.stderr, flush=True)
         os._exit(3)
 
