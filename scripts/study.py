@@ -7,12 +7,16 @@ import math
 import os
 import re
 import shutil
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 os.environ.setdefault('TQDM_DISABLE', '1')
+import torch
+from torch import nn
 from train_ticket.config import configure
 from train_ticket.core import read_records, run_missing
+from train_ticket.loop import Callback
 from train_ticket.models import build
 from train_ticket.train import fit
 
@@ -120,32 +124,46 @@ def default_recipe(): # which recipe is the default? seeds 1 to 3 of some are in
 
 
 FASHION = dict(dataset='fashion')
+JPEG = dict(dataset='folder:cifar10-jpeg', shift=2)
 SEARCHED = dict(
     lenet300=dict(epochs=8, ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1))),
     lenet5=dict(epochs=6, ticket=((.05, .1), (.25, .5)), twin=((.002, .004), (0., .1))))
 
-def beyond_search(): # Fashion-MNIST: as many trials for tickets as for twins; validated, not tested
-    for shift, (arch, space), kind in product((1, 0), SEARCHED.items(), ('ticket', 'twin')):
-        start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
-        for lr, value in product(*space[kind]):
-            options = start | FASHION | dict(arch=arch, epochs=space['epochs'], seed=1, lr=lr)
-            name = f'{arch}-{kind}-lr{lr}-{second}{value}' + ('' if shift else '-shift0')
-            yield name, options | {second: value} | ({} if shift else dict(shift=0))
+def trials(kind, space, **options): # every learning rate with every density, or weight decay; name → options
+    start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
+    settings = start | dict(seed=1) | options
+    return {f'{kind}-lr{lr}-{second}{value}': settings | {'lr': lr, second: value}
+            for lr, value in product(*space[kind])}
 
 
-def best_trial(arch, kind, shift=1): # its options; None while trials are missing
-    trials = {name: options for name, options in beyond_search() if name.startswith(f'{arch}-{kind}-')
-              and options.get('shift', 1) == shift}
-    found = {record['name']: record['validation_accuracy'] for record in records_of('beyond_search')}
+def best_of(study, trials): # the options that validated best; None while trials are missing
+    found = {record['name']: record['validation_accuracy'] for record in records_of(study)}
     return trials[max(trials, key=found.get)] if trials.keys() <= found.keys() else None
 
 
-def beyond(): # Fashion-MNIST with what the search found; mlp takes what it found for lenet300
-    networks = [('lenet300', 1), ('lenet300', 2), ('lenet5', 1), ('mlp', 1), ('lenet5', 2)]
+def of_fashion(arch, kind, shift): # the trials of a network; name → options
+    options = FASHION | dict(arch=arch, epochs=SEARCHED[arch]['epochs']) | ({} if shift else dict(shift=0))
+    return {f'{arch}-{name}' + ('' if shift else '-shift0'): trial
+            for name, trial in trials(kind, SEARCHED[arch], **options).items()}
+
+
+def beyond_search(): # Fashion-MNIST: as many trials for tickets as for twins; validated, not tested
+    for shift, arch, kind in product((1, 0), SEARCHED, ('ticket', 'twin')):
+        yield from of_fashion(arch, kind, shift).items()
+
+
+def best_trial(arch, kind, shift=1):
+    return best_of('beyond_search', of_fashion(arch, kind, shift))
+
+
+ALIKE = dict(mlp='lenet300', cnn='lenet5')   # takes what the search found for the other
+
+def beyond(): # Fashion-MNIST with what the search found
+    networks = [('lenet300', 1), ('lenet300', 2), ('lenet5', 1), ('mlp', 1), ('lenet5', 2), ('cnn', 1)]
     conditions, kinds = [(20, 1), (20, 0), (60, 0)], ('ticket', 'twin')
     for (epochs, shift), (arch, width), seed, kind in product(conditions, networks, (1, 2, 3), kinds):
-        best = best_trial('lenet5' if arch == 'lenet5' else 'lenet300', kind, shift)
-        if best:
+        best = best_trial(ALIKE.get(arch, arch), kind, shift)
+        if best and (arch != 'cnn' or (epochs, shift) == (20, 0)):
             condition = '' if (epochs, shift) == (20, 1) else f'-e{epochs}-shift{shift}'
             yield (f'{arch}-w{width}{condition}-{kind}-{seed}',
                    best | dict(arch=arch, width=width, epochs=epochs, seed=seed))
@@ -195,18 +213,82 @@ def candidates(): # more candidates against width at as many random weights; K =
 
 
 def cifar(): # CIFAR-10 as JPEG files, with the default recipes of both sides
-    data = dict(dataset='folder:cifar10-jpeg', arch='lenet5', epochs=10, shift=2)
+    data = JPEG | dict(arch='lenet5', epochs=10)
     for width, seed, (kind, recipe) in product((2, 4), (1, 2, 3), dict(ticket=QUARTER, twin=TWIN).items()):
         yield f'lenet5-w{width}-e10-{kind}-{seed}', data | dict(width=width, seed=seed) | recipe
     for seed in (1, 2, 3):
         yield f'lenet5-w2-e10-conv-K4-{seed}', data | dict(width=2, seed=seed) | QUARTER | CONVOLUTIONS
 
 
+WIDER = dict(ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1)))
+ELSEWHERE = dict(mnist=dict(arch='lenet5', epochs=10), cifar=JPEG | dict(arch='lenet5', width=2, epochs=5))
+
+def of_convolutions(data, kind): # name → options
+    return {f'{data}-{name}': trial for name, trial in trials(kind, WIDER, **ELSEWHERE[data]).items()}
+
+
+def convolutional_search(): # LeNet-5 on MNIST, and twice as wide on CIFAR-10 as JPEG files
+    for data, kind in product(ELSEWHERE, ('ticket', 'twin')): yield from of_convolutions(data, kind).items()
+
+
+def convolutional(): # with what that search found; four times the width takes what twice the width has
+    sizes = [('mnist', 1, 20), ('cifar', 2, 10), ('cifar', 4, 10)]
+    for (data, width, epochs), seed, kind in product(sizes, (1, 2, 3), ('ticket', 'twin')):
+        if best := best_of('convolutional_search', of_convolutions(data, kind)):
+            yield f'{data}-w{width}-{kind}-{seed}', best | dict(width=width, epochs=epochs, seed=seed)
+
+
+class Redraw(Callback):
+    "Gives pruned connections another random weight (IteRand, Chijiwa and others 2021)."
+    never = -1e9   # the score of a candidate whose turn it isn't
+    def __init__(self, seed: int, rate: float = .1): # rate: the fraction of them, after each epoch
+        self.seed, self.rate = seed, rate
+    def before_training(self, run):
+        if run.state.epoch == run.state.step == 0:
+            for mask in run.masks: mask.scores.data[1:] = self.never
+    def between_epochs(self, run):
+        random = torch.Generator().manual_seed(1000*self.seed + run.state.epoch)
+        for mask in run.masks:
+            scores, turn = mask.scores.data, mask.scores.data.argmax(0, keepdim=True)
+            chosen = ~mask.mask.any(0) & (torch.rand(mask.shape, generator=random) < self.rate)
+            following = torch.where(chosen, turn + 1, turn).clamp(max=mask.candidates - 1)
+            value = scores.gather(0, turn)
+            scores.scatter_(0, turn, self.never).scatter_(0, following, value)
+
+
+REDRAWN = dict(kept={}, redrawn=dict(candidates=8, density=.5/8))   # at the scale of one weight
+
+def redrawing(): # Fashion-MNIST: up to eight random weights for a connection, one at a time
+    for arch, seed, (name, options) in product(('lenet300', 'lenet5'), (1, 2, 3), REDRAWN.items()):
+        best = best_trial(arch, 'ticket', shift=0)
+        if best: yield f'{arch}-{name}-{seed}', best | TICKET | dict(epochs=20, seed=seed) | options
+
+
+def batch_normed(width: float = 1.): # LeNet-5 with batch norm before each ReLU
+    layers = list(build('lenet5', width))
+    for k in reversed(range(len(layers) - 1)):
+        if isinstance(layers[k], nn.Conv2d): layers.insert(k + 1, nn.BatchNorm2d(layers[k].out_channels))
+        if isinstance(layers[k], nn.Linear): layers.insert(k + 1, nn.BatchNorm1d(layers[k].out_features))
+    return nn.Sequential(*layers)
+
+
+NORMED = {'ticket': {}, 'twin': {}, 'ticket-conv-K4': dict(keep=.25, candidates=4, candidates_in='0,4')}
+
+def batch_norm(): # does it help LeNet-5 on Fashion-MNIST? the settings of the network without it
+    for seed, (name, options) in product((1, 2, 3), NORMED.items()):
+        best = best_trial('lenet5', name.split('-')[0], shift=0)
+        if best: yield f'{name}-{seed}', best | dict(epochs=20, seed=seed) | options
+
+
 STUDIES = {study.__name__: study for study in (
     pruning, cnn, vit, sparse, recipes, default_recipe, gate_rates, gates, diagonals, distributions,
-    optimizer_rates, optimizers, beyond_search, beyond, probes_search, candidates, cifar)}
+    optimizer_rates, optimizers, beyond_search, beyond, probes_search, candidates, cifar,
+    convolutional_search, convolutional, redrawing, batch_norm)}
 VALIDATED = ('name', 'dataset', 'arch', 'width', 'seed', 'epochs', 'validation_accuracy', 'best_epoch',
              'density', 'seconds', 'hardware', 'command', 'versions')   # what a search records
+
+
+OWN = dict(vit=partial(build, 'vit', depth=2), batch_norm=batch_normed)   # networks that are no choice of arch
 
 
 def run(study: str, name: str, runs: Path, **options):
@@ -214,7 +296,8 @@ def run(study: str, name: str, runs: Path, **options):
     options = dict(resume=True) if (runs/name/'config.json').exists() else MNIST | options
     search, record = study.endswith('search'), str(ROOT/f'results/{study}.jsonl')
     config = configure(name=name, runs=str(runs), record=None if search else record, **options)
-    summary = fit(config, build('vit', config.network.width, depth=2) if study == 'vit' else None)
+    network = OWN[study](config.network.width) if study in OWN else None
+    summary = fit(config, network, callbacks=[Redraw(config.run.seed)]*('redrawn' in name))
     if summary.get('interrupted'): raise KeyboardInterrupt
     if study == 'vit':
         (ROOT/'results/vit').mkdir(exist_ok=True)
