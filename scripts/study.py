@@ -129,7 +129,7 @@ SEARCHED = dict(
     lenet300=dict(epochs=8, ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1))),
     lenet5=dict(epochs=6, ticket=((.05, .1), (.25, .5)), twin=((.002, .004), (0., .1))))
 
-def trials(kind, space, **options): # every learning rate with every density, or weight decay; name → options
+def trials(kind, space, **options): # every rate with every density, or weight decay; name → options
     start, second = (TWIN, 'weight_decay') if kind == 'twin' else (TICKET, 'keep')
     settings = start | dict(seed=1) | options
     return {f'{kind}-lr{lr}-{second}{value}': settings | {'lr': lr, second: value}
@@ -218,6 +218,8 @@ def cifar(): # CIFAR-10 as JPEG files, with the default recipes of both sides
         yield f'lenet5-w{width}-e10-{kind}-{seed}', data | dict(width=width, seed=seed) | recipe
     for seed in (1, 2, 3):
         yield f'lenet5-w2-e10-conv-K4-{seed}', data | dict(width=2, seed=seed) | QUARTER | CONVOLUTIONS
+    for seed, (kind, recipe) in product((1, 2), dict(ticket=QUARTER, twin=TWIN).items()):
+        yield f'conv2-w1-e6-{kind}-{seed}', data | dict(arch='conv2', epochs=6, seed=seed) | recipe
 
 
 WIDER = dict(ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1)))

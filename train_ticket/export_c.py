@@ -140,6 +140,19 @@ def _check_pure(ticket: Ticket):
     if ticket.firsts != ticket.layers: raise Unsupported('C adds no candidates up: take --candidates 1')
 
 # %% ../nbs/15_c.ipynb #72609d8d
+def _check_chain(model: nn.Module, steps: list, shape: tuple): # steps: from `chain`
+    weight = next(model.parameters())
+    if weight.is_meta: return   # a network of the registry
+    image = values = torch.rand(1, *shape).to(weight)
+    with torch.no_grad():
+        wanted = model.eval()(image).flatten()
+        try:
+            for _, module in steps: values = module(values)
+        except RuntimeError: values = image.new_empty(0)
+    if torch.equal(values.flatten(), wanted): return
+    raise Unsupported('the network reshapes values between its layers: C only flattens them')
+
+# %% ../nbs/15_c.ipynb #83bd7e2b
 def stages_of(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry
@@ -149,12 +162,14 @@ def stages_of(
     model, found = skeleton(ticket, model), []
     layers = {id(tensor_place(model, layer.name)[0]): layer for layer in ticket.layers}
     shape = tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
-    for name, module in chain(model):
+    steps = chain(model)
+    for name, module in steps:
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             found.append(_new_stage(ticket, layers, name, module, out_shape(found[-1]) if found else shape))
         elif not isinstance(module, PASSING):
             found[-1:] = [_extended(found[-1] if found else None, name, module)]
     if not found: raise Unsupported('the network has no layer with a mask')
+    _check_chain(model, steps, shape)
     return found
 
 # %% ../nbs/15_c.ipynb #46e5f1b9
