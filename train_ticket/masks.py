@@ -219,8 +219,7 @@ def penalty(self: Masks): # scalar, to be added to the loss; 0. without a penalt
 
 # %% ../nbs/03_masks.ipynb #ae2e415d
 def _name_of(path: str, tensor: str) -> str:
-    if tensor == 'weight': return path or 'root'
-    return f'{path}.{tensor}'.removeprefix('.')
+    return (path or 'root') if tensor == 'weight' else f'{path}.{tensor}'.removeprefix('.')
 
 def _sites(model: nn.Module): # (name, module, tensor, Mask), once for every place
     for path, module in model.named_modules():
@@ -316,6 +315,7 @@ def _obstacle(module: nn.Module) -> str | None: # why it can't be masked
 # %% ../nbs/03_masks.ipynb #a7946652
 def _refuse(path: str, module: nn.Module, why: str):
     name = f'{path or "the network"} ({type(module).__name__})'
+    if 'hook' in why: raise UserError(f'{name} {why}: make it plain first (prune.remove, remove_weight_norm)')
     raise UserError(f'{name} {why}, so no mask can be put on it: leave it as it is (skip={path!r} in Python, '
                     f'--skip {path} on the command line), or take another layer')
 
@@ -342,9 +342,9 @@ def _gateable(model: nn.Module, skip: tuple) -> list: # of lists of `Weight` tha
         if foreign and not skipped(path): _refuse(path, module, _obstacle(module))
     for weight in weights_of(model):
         path = weight.name.removesuffix(f'.{weight.tensor}')
-        if skipped(weight.name) or skipped(path): continue
-        if why := _obstacle(weight.module): _refuse(path, weight.module, why)
-        shared.setdefault(id(weight.parameter), []).append(weight)
+        left, why = skipped(weight.name) or skipped(path), _obstacle(weight.module)
+        if why and ('hook' in why or not left): _refuse(path, weight.module, why)   # hooks can't be copied
+        if not left: shared.setdefault(id(weight.parameter), []).append(weight)
     return list(shared.values())
 
 # %% ../nbs/03_masks.ipynb #11b47b3c
