@@ -6,8 +6,8 @@
 __all__ = ['PACKAGES', 'FLAGS', 'M_TRIM_THRESHOLD', 'M_MMAP_THRESHOLD', 'UserError', 'plain', 'error_text', 'one_line_error',
            'warn', 'brief_warnings', 'near', 'pick', 'option', 'options_of', 'check_options', 'Parser', 'number',
            'number_or_none', 'make_parser', 'atomic_write', 'append_record', 'read_records', 'missing', 'run_missing',
-           'cache_folder', 'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'become', 'dtype_of',
-           'suited', 'load_factory', 'build_own']
+           'cache_folder', 'versions', 'hardware', 'instructions', 'made_by', 'keep_large_blocks', 'become',
+           'unwrapped', 'dtype_of', 'suited', 'load_factory', 'build_own']
 
 # %% ../nbs/00_core.ipynb #54cae0c6
 from contextlib import contextmanager
@@ -369,6 +369,13 @@ def become(module: nn.Module, other: nn.Module):
     "Make a module the same as another one, in place. It keeps its hooks and its further attributes."
     module.__dict__.update({name: value for name, value in vars(other).items() if 'hook' not in name})
     module.__class__ = type(other)
+
+# %% ../nbs/00_core.ipynb #0df82379
+def unwrapped(model: nn.Module) -> nn.Module:
+    "The network within `torch.compile`, `DataParallel` or `DistributedDataParallel`."
+    if hasattr(model, '_orig_mod'): return unwrapped(model._orig_mod)
+    wrapped = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+    return unwrapped(model.module) if wrapped else model
 
 # %% ../nbs/00_core.ipynb #7b439213
 def dtype_of(model: nn.Module) -> torch.dtype:

@@ -152,7 +152,7 @@ def _check_chain(model: nn.Module, steps: list, shape: tuple): # steps: from `ch
     if torch.equal(values.flatten(), wanted): return
     raise Unsupported('the network reshapes values between its layers: C only flattens them')
 
-# %% ../nbs/15_c.ipynb #83bd7e2b
+# %% ../nbs/15_c.ipynb #bbe2fde5
 def stages_of(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry

@@ -26,7 +26,7 @@ from .bare import drop_biases, hold_affine
 from .coding import Layer, check_images, decode, encode, entropy, expand, is_compact, json_text
 from .coding import read_header, sorted_header, stated_layers, typed, unpack, version_of
 from .core import UserError, atomic_write, build_own, dtype_of, one_line_error, pick, plain
-from .core import suited, warn
+from .core import suited, unwrapped, warn
 from .masks import DoubleDiagonal, Masks, fixed_masks, inventory, masks_of, places, tensor_place
 from .models import build
 
@@ -143,7 +143,7 @@ def from_model(
     **about, # normalisation, training, …
 ) -> Ticket:
     "The ticket that a network holds. Warns if its masks don't have their target density yet."
-    model = getattr(model, '_orig_mod', model)   # of `torch.compile`
+    model = unwrapped(model)
     masks, stock = masks_of(model), inventory(model)
     _check_density(Masks.of(model))
     layers = {layer: kept for each in masks.items() for layer, kept in _layers_of(model, *each).items()}
