@@ -433,6 +433,7 @@ def curve(run: RunFolder, key: str) -> tuple: # (epochs, values); accuracies in 
 def plot_curve(runs: list, key: str = 'loss', ax=None): # key: of a record, see LABELS
     "One quantity over training: a line that still moves at its right end has not come to rest."
     ax, label = axes(ax), LABELS.get(key, key)
+    if not any(run.ticket.layers for run in runs): label = label.replace(', hard mask', '')   # dense twins
     values = [ax.plot(*curve(run, key), label=run.name, **POINTS)[0].get_ydata() for run in runs]
     low, high = min(map(min, values)), max(map(max, values))
     if 0 < 10*low < high and 'loss' not in key:

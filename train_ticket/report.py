@@ -186,7 +186,8 @@ def introduction(run: RunFolder, model: nn.Module = None) -> str: # HTML
     text = f'<p>{escape(run.about)}. {escape(str(what))}.</p>'
     if not s: return text
     tested = f'Test accuracy {s["test_accuracy"]:.2%} of {s["test_images"]:,} images'
-    return text + f'<p>{tested}, soft mask {s["soft_accuracy"]:.2%}; {escape(s["command"])}</p>'
+    soft = f', soft mask {s["soft_accuracy"]:.2%}' if run.ticket.layers else ''
+    return text + f'<p>{tested}{soft}; {escape(s["command"])}</p>'
 
 # %% ../nbs/16_report.ipynb #5b1ca0b6
 def drawn_sections(sections: dict) -> str: # HTML
