@@ -222,7 +222,7 @@ def cifar(): # CIFAR-10 as JPEG files, with the default recipes of both sides
         yield f'conv2-w1-e6-{kind}-{seed}', data | dict(arch='conv2', epochs=6, seed=seed) | recipe
 
 
-WIDER = dict(ticket=((.05, .1, .2), (.25, .5)), twin=((.001, .002, .004), (0., .1)))
+WIDER = dict(ticket=((.025, .05, .1, .2), (.25, .5)), twin=((.001, .002, .004, .008), (0., .1)))
 ELSEWHERE = dict(mnist=dict(arch='lenet5', epochs=10), cifar=JPEG | dict(arch='lenet5', width=2, epochs=5))
 
 def of_convolutions(data, kind): # name → options
