@@ -277,9 +277,11 @@ def batch_normed(width: float = 1.): # LeNet-5 with batch norm before each ReLU
 NORMED = {'ticket': {}, 'twin': {}, 'ticket-conv-K4': dict(keep=.25, candidates=4, candidates_in='0,4')}
 
 def batch_norm(): # does it help LeNet-5 on Fashion-MNIST? the settings of the network without it
-    for seed, (name, options) in product((1, 2, 3), NORMED.items()):
+    for width, seed, (name, options) in product((1, 2), (1, 2, 3), NORMED.items()):
         best = best_trial('lenet5', name.split('-')[0], shift=0)
-        if best: yield f'{name}-{seed}', best | dict(epochs=20, seed=seed) | options
+        if best and (width == 1 or name != 'ticket'):
+            options = dict(width=width, epochs=20, seed=seed) | options
+            yield f'{name}-{seed}' + '-w2'*(width == 2), best | options
 
 
 STUDIES = {study.__name__: study for study in (
@@ -290,7 +292,7 @@ VALIDATED = ('name', 'dataset', 'arch', 'width', 'seed', 'epochs', 'validation_a
              'density', 'seconds', 'hardware', 'command', 'versions')   # what a search records
 
 
-OWN = dict(vit=partial(build, 'vit', depth=2), batch_norm=batch_normed)   # networks that are no choice of arch
+OWN = dict(vit=partial(build, 'vit', depth=2), batch_norm=batch_normed)   # networks of some studies
 
 
 def run(study: str, name: str, runs: Path, **options):
