@@ -18,10 +18,13 @@ def line_of(
     name: str, # Of a function, a class or, after a dot, a method
 ) -> int: # 1 where it isn't found
     "The line of a module where a name is defined."
-    path = get_config().lib_path/f'{module}.py'
-    start = re.compile(rf'\s*(def|class) {name.rpartition(".")[2]}\b')
-    lines = path.read_text(encoding='utf-8').splitlines()
-    return next((i for i, line in enumerate(lines, 1) if start.match(line)), 1)
+    text = (get_config().lib_path/f'{module}.py').read_text(encoding='utf-8')
+    owner, _, last = name.rpartition('.')
+    definitions = [rf'^\s*(?:def|class) {last}\b']
+    if owner: # with `patch`, or in the body of the class
+        definitions = [rf'^def {last}\(\w+: {owner}\b', rf'^class {owner}\b(?:.*\n(?=\s))*? +def {last}\b']
+    found = next(filter(None, (re.search(each, text, flags=re.M) for each in definitions)), None)
+    return text[:found.end()].count('\n') + 1 if found else 1
 
 # %% ../nbs/22_docs.ipynb #4fc983a9
 def with_lines(text: str, name: str) -> str: # Markdown of an entry, of a definition with this name
