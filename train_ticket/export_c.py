@@ -153,21 +153,25 @@ def _check_chain(model: nn.Module, steps: list, shape: tuple): # steps: from `ch
     raise Unsupported('the network reshapes values between its layers: C only flattens them')
 
 # %% ../nbs/15_c.ipynb #bbe2fde5
+def _stages(ticket: Ticket, model: nn.Module, steps: list, shape: tuple) -> list: # of `Stage`
+    layers, found = {id(tensor_place(model, layer.name)[0]): layer for layer in ticket.layers}, []
+    for name, module in steps:
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            found.append(_new_stage(ticket, layers, name, module, out_shape(found[-1]) if found else shape))
+        elif not isinstance(module, PASSING):
+            found[-1:] = [_extended(found[-1] if found else None, name, module)]
+    return found
+
+# %% ../nbs/15_c.ipynb #0794e3ca
 def stages_of(
     ticket: Ticket,
     model: nn.Module = None, # The dense network, where it isn't one of the registry
 ) -> list: # of `Stage`
     "Describe a ticket's network as a chain of stages. Raises `Unsupported` if C can't express it."
     _check_pure(ticket)
-    model, found = skeleton(ticket, model), []
-    layers = {id(tensor_place(model, layer.name)[0]): layer for layer in ticket.layers}
-    shape = tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
+    model, shape = skeleton(ticket, model), tuple(ticket.arch_args.get('in_shape', (1, 28, 28)))
     steps = chain(model)
-    for name, module in steps:
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            found.append(_new_stage(ticket, layers, name, module, out_shape(found[-1]) if found else shape))
-        elif not isinstance(module, PASSING):
-            found[-1:] = [_extended(found[-1] if found else None, name, module)]
+    found = _stages(ticket, model, steps, shape)
     if not found: raise Unsupported('the network has no layer with a mask')
     _check_chain(model, steps, shape)
     return found
